@@ -1,0 +1,1 @@
+//! Cached bytes as files on a local file system

@@ -1,0 +1,44 @@
+//! The pure logic of a chunk cache for streaming media.
+//!
+//! This crate decides *which bytes to fetch next*. It has no async, no clock and no I/O: time is an
+//! argument ([`Tick`]), facts go in, imperatives come out. The same inputs always give the same outputs.
+//!
+//! Start with [`ByteRange`] and [`RangeSet`] for coverage, [`ChunkGeometry`] for the arithmetic between
+//! bytes and chunks, [`DemandQueue`] for explicit requests, and [`scheduler::Scheduler`] for the whole.
+//!
+//! ```
+//! use chunk_core::{ByteRange, ChunkGeometry, ChunkSize, RangeSet};
+//!
+//! let geometry = ChunkGeometry::new(ChunkSize::DEFAULT, 25 * 1024 * 1024).unwrap();
+//! let mut coverage = RangeSet::new();
+//! coverage.insert(ByteRange::new(20 * 1024 * 1024, 25 * 1024 * 1024).unwrap());
+//!
+//! // The short last chunk counts as soon as its own bytes are there.
+//! let last = geometry.chunk_range(2).unwrap();
+//! assert_eq!(last.len(), 5 * 1024 * 1024);
+//! assert!(coverage.contains_range(last));
+//! assert!(!coverage.contains_range(geometry.chunk_range(1).unwrap()));
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod block;
+mod geometry;
+mod identity;
+mod priority;
+mod range;
+mod range_set;
+mod time;
+
+pub use block::{BLOCK_SIZE, BlockMap};
+pub use geometry::{ChunkGeometry, ChunkSize, GeometryError};
+pub use identity::{
+    CacheKey, CacheKeyError, DEFAULT_SIGNATURE_PARAMETERS, ETag, EntryId, GenerationId,
+    LastModified, Representation,
+};
+pub use priority::Priority;
+pub use range::{ByteRange, RangeError};
+pub use range_set::RangeSet;
+pub use time::Tick;

@@ -1,0 +1,1 @@
+//! In-process event bus for cache events

@@ -1,0 +1,1 @@
+//! HTTP origins behind the fetcher port

@@ -1,0 +1,1 @@
+//! ChunkManager: drives the scheduler, the fetcher and the stores

@@ -1,0 +1,298 @@
+//! The index port: what is cached and what is wanted.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chunk_core::{BlockMap, ByteRange, CacheKey, EntryId, GenerationId, Priority, Representation};
+
+use crate::BackendError;
+
+/// The index: entries, their generations, which blocks of each are recorded, and the durable download queue.
+///
+/// # Contract
+/// - **Atomicity.** Each method is one transaction: all of it is durable when it returns `Ok`, none of it
+///   is seen after an error, except that after [`ChunkStoreError::Unavailable`] the outcome may be
+///   unknown. Every write is idempotent, so repeating it is always right.
+/// - **Miss and error.** What is not there is `Ok(None)` or an empty list. A write that names an entry or
+///   generation that does not exist fails with [`ChunkStoreError::Missing`] and the whole batch with it,
+///   except that removing what is not there is `Ok`.
+/// - **Read your writes.** A method that begins after another returned sees its effect.
+/// - **Ids** of entries and generations are never reused, not even after removal.
+/// - **Cancellation.** A dropped future may have taken effect or not, wholly.
+/// - **Concurrency.** Every method may be called at any time from any task.
+///
+/// Not promised: order among concurrent calls.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait ChunkStore: Send + Sync + Debug + 'static {
+    /// Every entry with its current generation, in order of id. Cost: O(entries), whatever their chunks.
+    async fn entries(&self) -> Result<Vec<EntryRecord>, ChunkStoreError>;
+
+    /// The entry with this key.
+    async fn entry(&self, key: &CacheKey) -> Result<Option<EntryRecord>, ChunkStoreError>;
+
+    /// The entry with this key, made now if there is none.
+    async fn ensure_entry(
+        &self,
+        key: &CacheKey,
+        now_unix: i64,
+    ) -> Result<EntryRecord, ChunkStoreError>;
+
+    /// Adds a generation and makes it the entry's current one. The former one is retired: it is listed
+    /// by `retired_generations` until a [`StoreWrite::RemoveGeneration`].
+    async fn begin_generation(
+        &self,
+        entry: EntryId,
+        new: NewGeneration,
+    ) -> Result<GenerationRecord, ChunkStoreError>;
+
+    /// The recorded segments of a generation, in order, without checksums.
+    async fn segments(
+        &self,
+        generation: GenerationId,
+    ) -> Result<Vec<SegmentSummary>, ChunkStoreError>;
+
+    /// One segment with its checksums.
+    async fn segment(
+        &self,
+        generation: GenerationId,
+        segment: u32,
+    ) -> Result<Option<SegmentRecord>, ChunkStoreError>;
+
+    /// Generations that are no longer any entry's current one, with their entries' ids.
+    async fn retired_generations(&self) -> Result<Vec<GenerationId>, ChunkStoreError>;
+
+    /// The durable download queue, in order of `JobRecord::sequence`.
+    async fn jobs(&self) -> Result<Vec<JobRecord>, ChunkStoreError>;
+
+    /// Applies `writes` in order, in one transaction.
+    async fn commit(&self, writes: Vec<StoreWrite>) -> Result<(), ChunkStoreError>;
+}
+
+/// An entry as the index knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct EntryRecord {
+    /// Its number.
+    pub id: EntryId,
+    /// Its identity.
+    pub key: Arc<CacheKey>,
+    /// Whether eviction must leave it alone.
+    pub pinned: bool,
+    /// When it was last read, in seconds since 1970.
+    pub accessed_unix: i64,
+    /// The representation new readers get.
+    pub current: Option<GenerationRecord>,
+}
+
+/// One representation of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct GenerationRecord {
+    /// Its number.
+    pub id: GenerationId,
+    /// The entry it belongs to.
+    pub entry: EntryId,
+    /// Length, validators and media type. A generation without a length is provisional: its bytes are
+    /// not recorded until [`StoreWrite::SetLength`].
+    pub representation: Representation,
+    /// Whether the origin serves ranges of it.
+    pub accepts_ranges: bool,
+    /// Bytes per segment, a multiple of the block size; the last segment may be short.
+    pub segment_size: u64,
+    /// A random number that no other generation has: the base of entity tags made for clients.
+    pub nonce: u64,
+    /// How long it may be used without asking the origin.
+    pub freshness: Freshness,
+    /// The sum of `recorded_bytes` over its segments, kept by the store.
+    pub recorded_bytes: u64,
+}
+
+/// What `begin_generation` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters take it apart")]
+pub struct NewGeneration {
+    /// Length (if known), validators and media type.
+    pub representation: Representation,
+    /// Whether the origin serves ranges of it.
+    pub accepts_ranges: bool,
+    /// Bytes per segment, a multiple of the block size.
+    pub segment_size: u64,
+    /// A random number that no other generation has, below 2⁶³.
+    pub nonce: u64,
+    /// How long it may be used without asking the origin.
+    pub freshness: Freshness,
+}
+
+/// How long a stored response may be used without asking the origin (RFC 9111, 4.2), in wall-clock seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct Freshness {
+    /// When the origin last confirmed the representation.
+    pub validated_unix: i64,
+    /// Until when it needs no confirmation.
+    pub fresh_until_unix: i64,
+}
+
+/// One segment's row: what is recorded of it, with a checksum for every recorded block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct SegmentRecord {
+    /// Which generation.
+    pub generation: GenerationId,
+    /// Which segment of it, counted from 0.
+    pub segment: u32,
+    /// Under which epoch its bytes are stored.
+    pub epoch: u32,
+    /// The file offsets from the first recorded block's first byte to the last one's end.
+    pub extent: ByteRange,
+    /// The recorded blocks, counted from the segment's first.
+    pub blocks: BlockMap,
+    /// CRC32C of each recorded block, in the order of `blocks`.
+    pub checksums: Vec<u32>,
+    /// The number of bytes in the recorded blocks.
+    pub recorded_bytes: u64,
+    /// When it was last read, in seconds since 1970.
+    pub accessed_unix: i64,
+}
+
+/// A [`SegmentRecord`] without its checksums.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct SegmentSummary {
+    /// Which segment, counted from 0.
+    pub segment: u32,
+    /// Under which epoch its bytes are stored.
+    pub epoch: u32,
+    /// The recorded blocks, counted from the segment's first.
+    pub blocks: BlockMap,
+    /// The number of bytes in the recorded blocks.
+    pub recorded_bytes: u64,
+    /// When it was last read, in seconds since 1970.
+    pub accessed_unix: i64,
+}
+
+/// A range that was asked for durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct JobRange {
+    /// The bytes wanted. A job for a whole file of unknown length ends at [`JobRange::TO_THE_END`].
+    pub range: ByteRange,
+    /// MEDIUM or LOW.
+    pub priority: Priority,
+    /// The order of arrival; smaller came first.
+    pub sequence: u64,
+}
+
+impl JobRange {
+    /// The end of a range that goes to the file's end, wherever that is: 2⁶³ − 1, the largest number a
+    /// database keeps.
+    pub const TO_THE_END: u64 = i64::MAX as u64;
+}
+
+/// One row of the durable download queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct JobRecord {
+    /// Which entry.
+    pub entry: EntryId,
+    /// The entry's identity.
+    pub key: Arc<CacheKey>,
+    /// What is wanted of it.
+    pub job: JobRange,
+}
+
+/// One change to the index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreWrite {
+    /// Makes this the row of its (generation, segment), whatever was there.
+    RecordSegment(SegmentRecord),
+    /// Removes rows of segments.
+    RemoveSegments {
+        /// Of which generation.
+        generation: GenerationId,
+        /// Which ones.
+        segments: Vec<u32>,
+    },
+    /// Removes a generation and its segments' rows; an entry whose current one it was has none then.
+    RemoveGeneration(GenerationId),
+    /// Removes an entry with everything that belongs to it.
+    RemoveEntry(EntryId),
+    /// A generation of unknown length has ended well: it is no longer provisional.
+    SetLength {
+        /// Which generation.
+        generation: GenerationId,
+        /// Its length in bytes.
+        total_len: u64,
+    },
+    /// The origin confirmed a generation.
+    Refresh {
+        /// Which generation.
+        generation: GenerationId,
+        /// What it said.
+        freshness: Freshness,
+    },
+    /// Notes a reading of segments, and of their entry.
+    Touch {
+        /// Which entry.
+        entry: EntryId,
+        /// Which generation.
+        generation: GenerationId,
+        /// Which segments; those without a row are left out.
+        segments: Vec<u32>,
+        /// When, in seconds since 1970.
+        at_unix: i64,
+    },
+    /// Pins or unpins an entry.
+    Pin {
+        /// Which entry.
+        entry: EntryId,
+        /// Whether eviction must leave it alone.
+        pinned: bool,
+    },
+    /// Makes these the entry's rows in the durable queue, in place of all it had. They do not overlap;
+    /// an adapter refuses ones that do with [`ChunkStoreError::Refused`].
+    ReplaceJobs {
+        /// Which entry.
+        entry: EntryId,
+        /// Its jobs, sorted by start.
+        jobs: Vec<JobRange>,
+    },
+}
+
+/// Why the index could not do as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChunkStoreError {
+    /// There is no room.
+    #[error("the index is full")]
+    Full(#[source] BackendError),
+    /// The index is damaged and cannot be used.
+    #[error("the index is damaged")]
+    Corrupt(#[source] BackendError),
+    /// The backend cannot do it now; later it may. The outcome may be unknown.
+    #[error("the index is unavailable")]
+    Unavailable(#[source] BackendError),
+    /// A write named an entry or generation that does not exist.
+    #[error("the index has no such {what}")]
+    Missing {
+        /// What was named: `entry` or `generation`.
+        what: &'static str,
+    },
+    /// A write broke a rule of the index; nothing of its batch took effect.
+    #[error("the index refuses the write: {rule}")]
+    Refused {
+        /// Which rule.
+        rule: String,
+    },
+}
+
+impl ChunkStoreError {
+    /// Whether the same call may succeed later without anything else being done.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}

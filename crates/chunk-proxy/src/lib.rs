@@ -1,0 +1,1 @@
+//! Inbound HTTP adapter: players and browsers in front of the manager

@@ -1,0 +1,1 @@
+//! Strict in-memory reference backends for the index and the bytes

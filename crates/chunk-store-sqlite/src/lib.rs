@@ -1,0 +1,1 @@
+//! SQLite index of what is cached and what is wanted

@@ -1,0 +1,1 @@
+//! Conformance suites, scripted origin and fault injection for chunkd's ports
