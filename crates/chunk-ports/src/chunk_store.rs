@@ -41,6 +41,10 @@ pub trait ChunkStore: Send + Sync + Debug + 'static {
 
     /// Adds a generation and makes it the entry's current one. The former one is retired: it is listed
     /// by `retired_generations` until a [`StoreWrite::RemoveGeneration`].
+    ///
+    /// The nonce makes it idempotent: where the entry has a generation with it already, that one is made
+    /// current and returned as it stands. The nonce of another entry's generation, or another segment
+    /// size, is refused.
     async fn begin_generation(
         &self,
         entry: EntryId,
@@ -60,10 +64,10 @@ pub trait ChunkStore: Send + Sync + Debug + 'static {
         segment: u32,
     ) -> Result<Option<SegmentRecord>, ChunkStoreError>;
 
-    /// Generations that are no longer any entry's current one, with their entries' ids.
+    /// Generations that are no longer their entry's current one, in order of id.
     async fn retired_generations(&self) -> Result<Vec<GenerationId>, ChunkStoreError>;
 
-    /// The durable download queue, in order of `JobRecord::sequence`.
+    /// The durable download queue, in order of sequence, then entry, then start.
     async fn jobs(&self) -> Result<Vec<JobRecord>, ChunkStoreError>;
 
     /// Applies `writes` in order, in one transaction.
@@ -207,7 +211,7 @@ pub struct JobRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreWrite {
-    /// Makes this the row of its (generation, segment), whatever was there.
+    /// Makes this the row of its (generation, segment), whatever was there. See [`SegmentRecord::check`].
     RecordSegment(SegmentRecord),
     /// Removes rows of segments.
     RemoveSegments {
@@ -220,7 +224,8 @@ pub enum StoreWrite {
     RemoveGeneration(GenerationId),
     /// Removes an entry with everything that belongs to it.
     RemoveEntry(EntryId),
-    /// A generation of unknown length has ended well: it is no longer provisional.
+    /// A generation of unknown length has ended well: it is no longer provisional. Another length than
+    /// one already known is refused.
     SetLength {
         /// Which generation.
         generation: GenerationId,
@@ -234,7 +239,8 @@ pub enum StoreWrite {
         /// What it said.
         freshness: Freshness,
     },
-    /// Notes a reading of segments, and of their entry.
+    /// Notes a reading of segments, and of their entry; the last one noted stands, even where the clock
+    /// went back. A generation of another entry is refused.
     Touch {
         /// Which entry.
         entry: EntryId,
@@ -253,7 +259,8 @@ pub enum StoreWrite {
         pinned: bool,
     },
     /// Makes these the entry's rows in the durable queue, in place of all it had. They do not overlap;
-    /// an adapter refuses ones that do with [`ChunkStoreError::Refused`].
+    /// an adapter refuses ones that do with [`ChunkStoreError::Refused`]. None for an entry that does
+    /// not exist is a removal, hence `Ok`.
     ReplaceJobs {
         /// Which entry.
         entry: EntryId,

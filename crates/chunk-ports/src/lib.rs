@@ -39,6 +39,7 @@ mod clock;
 mod events;
 mod fetcher;
 mod forward;
+mod index_rules;
 mod resource;
 
 pub use byte_store::{ByteStore, ByteStoreError, SegmentKey};
