@@ -25,20 +25,32 @@
 extern crate alloc;
 
 mod block;
+mod estimate;
+mod eviction;
 mod geometry;
 mod identity;
 mod priority;
+mod queue;
 mod range;
 mod range_set;
+mod read_ahead;
+mod retry;
+mod space;
 mod time;
 
 pub use block::{BLOCK_SIZE, BlockMap};
+pub use estimate::{ConsumptionRate, RateEstimator, RoundTrip};
+pub use eviction::{EvictionIndex, Place, Victim};
 pub use geometry::{ChunkGeometry, ChunkSize, GeometryError};
 pub use identity::{
     CacheKey, CacheKeyError, DEFAULT_SIGNATURE_PARAMETERS, ETag, EntryId, GenerationId,
     LastModified, Representation,
 };
 pub use priority::Priority;
+pub use queue::{Demand, DemandQueue, Pushed};
 pub use range::{ByteRange, RangeError};
 pub use range_set::RangeSet;
+pub use read_ahead::{ReadAhead, ReadAheadPolicy};
+pub use retry::{RetryPolicy, RetryState};
+pub use space::{Shortfall, SpaceLedger};
 pub use time::Tick;
