@@ -1,1 +1,52 @@
-fn main() {}
+//! The repository's own chores. They need nothing but cargo, and the network only as far as the loopback.
+//!
+//! ```text
+//! cargo xtask ci         everything below but the last two, with clippy, tests and documentation
+//! cargo xtask arch       the crates' arrows, held against docs/ARCHITECTURE.md
+//! cargo xtask tidy       the rules of style that no lint knows
+//! cargo xtask isolate    every crate builds and packages alone
+//! cargo xtask e2e        chunkd between nginx and real players
+//! cargo xtask bench      cold | seek: latencies against their targets
+//! ```
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "chores talk to the terminal"
+)]
+
+mod arch;
+mod ci;
+mod isolate;
+mod run;
+mod structure;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | ci";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match dispatch(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[&str]) -> Result<ExitCode> {
+    match args {
+        ["arch"] => structure::check()?,
+        ["tidy"] => tidy::check()?,
+        ["isolate"] => isolate::check()?,
+        ["ci"] => ci::check()?,
+        _ => bail!("{USAGE}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
