@@ -1,0 +1,528 @@
+//! The scheduler: which bytes to fetch next.
+//!
+//! A state machine without I/O. [`Scheduler::handle`] takes facts, [`Scheduler::poll_action`] yields
+//! imperatives until there are none, [`Scheduler::poll_timeout`] says when to call
+//! [`Scheduler::handle`] with [`Input::TimedOut`] at the latest. All containers are ordered, so that equal
+//! inputs give equal actions.
+//!
+//! The words: a *source* is one representation of an entry; a *reader* has a position and wants a window
+//! of bytes after it; a *run* is one origin request, from the exact byte needed to the next byte that is
+//! already there. A run reads up to its *allowance*; where that is its head, the run is *held*: its
+//! connection stays open, unread, and it takes no slot.
+//!
+//! At each step the scheduler ranks what is wanted, gives the slots to the runs that serve the most
+//! urgent wants, and holds or ends the others. What it promises:
+//!
+//! - no byte is asked for by two runs at once, and none that is present (an origin without ranges excepted,
+//!   which can only be asked for everything);
+//! - runs in flight never exceed the limit, those being aborted included;
+//! - a more urgent want takes the slot of a less urgent one at once;
+//! - every explicitly requested byte ends exactly once, as served, failed or cancelled;
+//! - as long as inputs come, the queue drains.
+//!
+//! ```
+//! use chunk_core::scheduler::{Action, Config, Input, ReaderId, Scheduler, SourceId, Start};
+//! use chunk_core::{RangeSet, Tick};
+//!
+//! let mut scheduler = Scheduler::new(Config::default());
+//! let source = SourceId::new(1);
+//! scheduler.handle(
+//!     Tick::ZERO,
+//!     Input::SourceOpened { source, total_len: Some(50 << 20), accepts_ranges: true, present: RangeSet::new() },
+//! );
+//! scheduler.handle(
+//!     Tick::ZERO,
+//!     Input::ReaderOpened { reader: ReaderId::new(1), source, start: Start::At(12_345), end: None },
+//! );
+//! // Fetching starts at the very byte the reader stands at.
+//! let Some(Action::Fetch { start, .. }) = scheduler.poll_action() else { panic!() };
+//! assert_eq!(start, Start::At(12_345));
+//! ```
+
+mod interface;
+mod need;
+mod plan;
+mod reader;
+mod run;
+mod source;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
+
+use crate::{ByteRange, DemandQueue, Priority, RangeSet, Tick};
+
+pub use interface::{
+    Action, Config, Failure, Input, Level, Outcome, ReaderId, RunId, SourceId, Start,
+};
+use need::Urgency;
+use reader::Reader;
+use run::{Phase, Run};
+use source::Source;
+
+/// Decides which bytes to fetch next. See the [module's documentation](self).
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    now: Tick,
+    sources: BTreeMap<SourceId, Source>,
+    readers: BTreeMap<ReaderId, Reader>,
+    runs: BTreeMap<RunId, Run>,
+    /// Readers with a missing byte in their window, most urgent first.
+    needs: BTreeSet<(Urgency, ReaderId)>,
+    /// Explicit requests.
+    queue: DemandQueue<SourceId>,
+    /// Heads of blocks that a run began in the middle of: fetched when nothing else is wanted, so that the
+    /// blocks can be recorded.
+    backfill: DemandQueue<SourceId>,
+    /// Background work rests until then, because something critical was wanted a moment ago.
+    quiet_until: Tick,
+    next_run: u64,
+    actions: VecDeque<Action>,
+}
+
+impl Scheduler {
+    /// A scheduler that knows of no source.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            now: Tick::ZERO,
+            sources: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            needs: BTreeSet::new(),
+            queue: DemandQueue::new(),
+            backfill: DemandQueue::new(),
+            quiet_until: Tick::ZERO,
+            next_run: 1,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes in a fact, at `now`; a `now` earlier than a former one counts as the former one.
+    ///
+    /// Facts about sources, readers and runs that are gone are ignored, because they may cross with the
+    /// action that ended them.
+    pub fn handle(&mut self, now: Tick, input: Input) {
+        self.now = self.now.max(now);
+        match input {
+            Input::SourceOpened {
+                source,
+                total_len,
+                accepts_ranges,
+                present,
+            } => {
+                self.sources.entry(source).or_insert_with(|| {
+                    Source::new(source, total_len, accepts_ranges, present, &self.config)
+                });
+            }
+            Input::SourceClosed { source } => self.close_source(source, Outcome::Cancelled),
+            Input::SourceFailed { source } => self.close_source(source, Outcome::Failed),
+            Input::LengthLearned { source, total_len } => self.learn_length(source, total_len),
+            Input::WindowCapped { source, bytes } => {
+                if let Some(source) = self.sources.get_mut(&source) {
+                    source.window_cap = bytes;
+                }
+                self.refresh_source(source);
+            }
+            Input::ReaderOpened {
+                reader,
+                source,
+                start,
+                end,
+            } => self.open_reader(reader, source, start, end),
+            Input::ReaderMoved {
+                reader,
+                position,
+                idle,
+                waiting,
+            } => self.move_reader(reader, position, idle, waiting),
+            Input::ReaderBounded { reader, end } => {
+                if let Some(found) = self.readers.get_mut(&reader) {
+                    found.end = end;
+                }
+                self.refresh_reader(reader);
+            }
+            Input::ReaderRate { reader, rate } => {
+                if let Some(found) = self.readers.get_mut(&reader) {
+                    found.told_rate = rate;
+                }
+                self.refresh_reader(reader);
+            }
+            Input::ReaderGone { reader } => self.close_reader(reader),
+            Input::Requested {
+                source,
+                range,
+                priority,
+            } => self.request(source, range, priority),
+            Input::Cancelled { source, range } => {
+                self.end_requests(source, range, Outcome::Cancelled);
+            }
+            Input::Supplied { source, range } => self.receive(source, range),
+            Input::Forgotten { source, range } => {
+                if let Some(found) = self.sources.get_mut(&source) {
+                    found.present.remove(range);
+                }
+                self.refresh_source(source);
+            }
+            Input::Answered {
+                run,
+                start,
+                end,
+                total_len,
+                accepts_ranges,
+            } => self.answer(run, start, end, total_len, accepts_ranges),
+            Input::Progressed { run, bytes } => self.progress(run, bytes),
+            Input::Finished { run } => self.finish(run),
+            Input::Failed { run, failure } => self.fail(run, failure),
+            Input::LimitsChanged { config } => {
+                self.config = config;
+                let readers: alloc::vec::Vec<ReaderId> = self.readers.keys().copied().collect();
+                for reader in readers {
+                    if let Some(reader) = self.readers.get_mut(&reader) {
+                        reader.read_ahead.set_policy(self.config.read_ahead);
+                    }
+                    self.refresh_reader(reader);
+                }
+            }
+            Input::TimedOut => self.wake(),
+        }
+        self.plan();
+    }
+
+    /// The next thing to do, in order; `None` until the next input.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to hand in [`Input::TimedOut`] at the latest; `None` where nothing waits for time.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Tick> {
+        let blocked = self
+            .sources
+            .values()
+            .filter_map(|source| source.blocked_until);
+        let held = self
+            .runs
+            .values()
+            .filter_map(|run| run.held_since)
+            .map(|since| since + self.config.hold_limit);
+        let quiet = (self.quiet_until > self.now && self.has_background())
+            .then_some(self.quiet_until);
+        blocked
+            .chain(held)
+            .chain(quiet)
+            .min()
+            .map(|tick| tick.max(self.now))
+    }
+
+    /// The number of runs in flight, those being aborted included and held ones not.
+    #[must_use]
+    pub fn active_runs(&self) -> usize {
+        self.runs.values().filter(|run| run.takes_slot()).count()
+    }
+
+    /// The number of runs whose connections are open and unread.
+    #[must_use]
+    pub fn held_runs(&self) -> usize {
+        self.runs.len() - self.active_runs()
+    }
+
+    /// The explicit requests that wait or are being fetched.
+    #[must_use]
+    pub const fn queue(&self) -> &DemandQueue<SourceId> {
+        &self.queue
+    }
+
+    /// The bytes present of a source.
+    #[must_use]
+    pub fn present(&self, source: SourceId) -> Option<&RangeSet> {
+        self.sources.get(&source).map(|source| &source.present)
+    }
+
+    /// Whether a source has a reader, an explicit request or a run.
+    #[must_use]
+    pub fn is_in_use(&self, source: SourceId) -> bool {
+        self.sources
+            .get(&source)
+            .is_some_and(|found| !found.readers.is_empty() || !found.runs.is_empty())
+            || self.queue.demands(source).next().is_some()
+    }
+
+    /// Whether a run of the source is in flight.
+    #[must_use]
+    pub fn is_fetching(&self, source: SourceId) -> bool {
+        self.sources.get(&source).is_some_and(|found| {
+            found
+                .runs
+                .iter()
+                .filter_map(|run| self.runs.get(run))
+                .any(Run::takes_slot)
+        })
+    }
+
+    fn has_background(&self) -> bool {
+        !self.backfill.is_empty()
+            || self.queue.at(Priority::Medium).next().is_some()
+            || self.queue.at(Priority::Low).next().is_some()
+    }
+
+    fn wake(&mut self) {
+        let now = self.now;
+        for source in self.sources.values_mut() {
+            if source.blocked_until.is_some_and(|until| until <= now) {
+                source.blocked_until = None;
+            }
+        }
+        let expired: alloc::vec::Vec<RunId> = self
+            .runs
+            .iter()
+            .filter(|(_, run)| {
+                run.held_since
+                    .is_some_and(|since| since + self.config.hold_limit <= now)
+            })
+            .map(|(&id, _)| id)
+            .collect();
+        for run in expired {
+            self.abort(run);
+        }
+    }
+
+    fn close_source(&mut self, id: SourceId, outcome: Outcome) {
+        let Some(source) = self.sources.get(&id) else {
+            return;
+        };
+        let runs: alloc::vec::Vec<RunId> = source.runs.iter().copied().collect();
+        let readers: alloc::vec::Vec<ReaderId> = source.readers.iter().copied().collect();
+        for run in runs {
+            self.abort(run);
+        }
+        for reader in readers {
+            self.close_reader(reader);
+        }
+        if let Some(all) = ByteRange::try_new(0, u64::MAX) {
+            self.end_requests(id, all, outcome);
+        }
+        self.backfill.remove_key(id);
+        self.sources.remove(&id);
+    }
+
+    fn request(&mut self, id: SourceId, range: ByteRange, priority: Priority) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            self.actions.push_back(Action::Ended {
+                source: id,
+                range,
+                outcome: Outcome::Failed,
+            });
+            return;
+        };
+        let Some(range) = source.clip(range) else {
+            return;
+        };
+        let missing: alloc::vec::Vec<ByteRange> = source.present.gaps(range).collect();
+        for gap in missing {
+            self.queue.push(id, gap, priority);
+        }
+    }
+
+    /// Ends explicit requests: each byte of `range` that was queued is reported once.
+    fn end_requests(&mut self, id: SourceId, range: ByteRange, outcome: Outcome) {
+        let ended: alloc::vec::Vec<ByteRange> = self
+            .queue
+            .overlapping(id, range)
+            .map(|demand| demand.range)
+            .collect();
+        if ended.is_empty() {
+            return;
+        }
+        self.queue.cancel(id, range);
+        for piece in ended {
+            if let Some(range) = piece.intersection(range) {
+                self.actions.push_back(Action::Ended {
+                    source: id,
+                    range,
+                    outcome,
+                });
+            }
+        }
+    }
+
+    /// Bytes have become readable.
+    fn receive(&mut self, id: SourceId, range: ByteRange) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        source.present.insert(range);
+        self.end_requests(id, range, Outcome::Served);
+        self.backfill.satisfy(id, range);
+        self.refresh_source(id);
+    }
+
+    fn learn_length(&mut self, id: SourceId, total_len: u64) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        source.total_len = Some(total_len);
+        source.is_located = true;
+        for run in &source.runs {
+            if let Some(run) = self.runs.get_mut(run) {
+                run.end = run.end.min(total_len);
+            }
+        }
+        for reader in &source.readers {
+            if let Some(reader) = self.readers.get_mut(reader) {
+                reader.resolve(total_len);
+            }
+        }
+        // What was asked for past the end does not exist.
+        if let Some(beyond) = ByteRange::try_new(total_len, u64::MAX) {
+            self.end_requests(id, beyond, Outcome::Failed);
+        }
+        self.refresh_source(id);
+    }
+
+    fn answer(
+        &mut self,
+        id: RunId,
+        start: u64,
+        end: Option<u64>,
+        total_len: Option<u64>,
+        accepts_ranges: bool,
+    ) {
+        let Some(run) = self.runs.get_mut(&id) else {
+            return;
+        };
+        let source_id = run.source;
+        run.head = start;
+        run.start = start;
+        run.end = match (end, accepts_ranges) {
+            (Some(end), true) => run.end.min(end),
+            (end, _) => end.or(total_len).unwrap_or(u64::MAX),
+        };
+        run.is_answered = true;
+        run.is_suffix = false;
+        if let Some(source) = self.sources.get_mut(&source_id) {
+            source.accepts_ranges = accepts_ranges;
+            source.is_located = true;
+        }
+        if let Some(total_len) = total_len {
+            self.learn_length(source_id, total_len);
+        }
+        self.refresh_source(source_id);
+    }
+
+    fn progress(&mut self, id: RunId, bytes: u64) {
+        let Some(run) = self.runs.get_mut(&id) else {
+            return;
+        };
+        let from = run.head;
+        run.head = run.head.saturating_add(bytes);
+        let (source_id, arrived) = (run.source, ByteRange::try_new(from, run.head));
+        if let Some(source) = self.sources.get_mut(&source_id) {
+            source.retry.progressed();
+        }
+        if let Some(arrived) = arrived {
+            self.queue_backfill(source_id, id, arrived);
+            self.receive(source_id, arrived);
+        }
+    }
+
+    /// Once a run has finished the block it began in, the head of that block is worth having: then the
+    /// block can be recorded.
+    fn queue_backfill(&mut self, source_id: SourceId, run: RunId, arrived: ByteRange) {
+        let (Some(source), Some(run)) = (self.sources.get(&source_id), self.runs.get(&run)) else {
+            return;
+        };
+        let block_start = run.start - run.start % crate::BLOCK_SIZE;
+        let block_end = source
+            .total_len
+            .unwrap_or(u64::MAX)
+            .min(block_start.saturating_add(crate::BLOCK_SIZE));
+        if !source.accepts_ranges || source.window_cap.is_some() || !arrived.contains(block_end - 1)
+        {
+            return;
+        }
+        if let Some(head) = ByteRange::try_new(block_start, run.start) {
+            let missing: alloc::vec::Vec<ByteRange> = source.present.gaps(head).collect();
+            for gap in missing {
+                self.backfill.push(source_id, gap, Priority::Low);
+            }
+        }
+    }
+
+    fn finish(&mut self, id: RunId) {
+        let Some(run) = self.remove_run(id) else {
+            return;
+        };
+        self.refresh_source(run.source);
+    }
+
+    fn fail(&mut self, id: RunId, failure: Failure) {
+        let Some(run) = self.remove_run(id) else {
+            return;
+        };
+        // An aborted run may report its end as a failure; it is not one of the origin's.
+        if run.phase == Phase::Aborting {
+            self.refresh_source(run.source);
+            return;
+        }
+        let (policy, now) = (self.config.retry, self.now);
+        let Some(source) = self.sources.get_mut(&run.source) else {
+            return;
+        };
+        let again = match failure {
+            // A held connection that the origin closed is no sign of trouble.
+            Failure::Transient { .. } if run.held_since.is_some() => Some(now),
+            Failure::Transient { retry_after } => source.retry.failed(&policy, now, retry_after),
+            Failure::Permanent => None,
+        };
+        match again {
+            Some(at) if at > now => source.blocked_until = Some(at),
+            Some(_) => {}
+            None => self.give_up(run.source),
+        }
+        self.refresh_source(run.source);
+    }
+
+    /// Nothing more comes from this source until somebody asks again.
+    fn give_up(&mut self, id: SourceId) {
+        let Some(source) = self.sources.get_mut(&id) else {
+            return;
+        };
+        source.retry.progressed();
+        source.blocked_until = None;
+        for reader in &source.readers {
+            if let Some(reader) = self.readers.get_mut(reader) {
+                reader.has_given_up = true;
+            }
+        }
+        self.actions.push_back(Action::GaveUp { source: id });
+        if let Some(all) = ByteRange::try_new(0, u64::MAX) {
+            self.end_requests(id, all, Outcome::Failed);
+        }
+        self.backfill.remove_key(id);
+    }
+
+    fn remove_run(&mut self, id: RunId) -> Option<Run> {
+        let run = self.runs.remove(&id)?;
+        if let Some(source) = self.sources.get_mut(&run.source) {
+            source.runs.remove(&id);
+        }
+        Some(run)
+    }
+
+    /// Tells the driver to end a run. It keeps its claim and its slot until the driver says it has ended.
+    fn abort(&mut self, id: RunId) {
+        if let Some(run) = self.runs.get_mut(&id)
+            && run.phase != Phase::Aborting
+        {
+            run.phase = Phase::Aborting;
+            run.held_since = None;
+            self.actions.push_back(Action::Abort { run: id });
+        }
+    }
+
+    /// How long background work rests after something critical was wanted: long enough to bridge the gaps
+    /// between a player's requests at start-up, short against its buffer.
+    const QUIET: Duration = Duration::from_millis(200);
+}

@@ -1,0 +1,168 @@
+//! What the scheduler knows of one reader.
+
+use core::time::Duration;
+
+use super::need::Urgency;
+use super::{Config, ReaderId, Scheduler, SourceId, Start};
+use crate::{ConsumptionRate, ReadAhead, Tick};
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) source: SourceId,
+    /// Where it stands; `None` while it counts from an end that is unknown.
+    pub(super) position: Option<u64>,
+    /// The suffix it wants, until the length is known.
+    pub(super) suffix: u64,
+    /// Where it will stop, exclusive.
+    pub(super) end: Option<u64>,
+    pub(super) read_ahead: ReadAhead,
+    pub(super) consumption: ConsumptionRate,
+    pub(super) told_rate: Option<u64>,
+    /// Bytes read since opening or the last seek.
+    pub(super) since_seek: u64,
+    /// Since when it waits for the byte it stands at.
+    pub(super) waiting_since: Option<Tick>,
+    /// The source was given up; nothing is fetched until the reader asks again.
+    pub(super) has_given_up: bool,
+    /// Its entry in the scheduler's `needs`.
+    pub(super) need: Option<Urgency>,
+}
+
+impl Reader {
+    fn new(source: SourceId, start: Start, end: Option<u64>, config: &Config, now: Tick) -> Self {
+        let (position, suffix) = match start {
+            Start::At(position) => (Some(position), 0),
+            Start::FromEnd(len) => (None, len),
+        };
+        Self {
+            source,
+            position,
+            suffix,
+            end,
+            read_ahead: ReadAhead::new(config.read_ahead, position.unwrap_or(0)),
+            consumption: ConsumptionRate::new(config.read_ahead.initial),
+            told_rate: None,
+            since_seek: 0,
+            waiting_since: Some(now),
+            has_given_up: false,
+            need: None,
+        }
+    }
+
+    /// The bytes a second it consumes, as told or measured.
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.told_rate.or_else(|| self.consumption.rate())
+    }
+
+    /// The length has become known: a position counted from the end becomes an offset.
+    pub(super) fn resolve(&mut self, total_len: u64) {
+        if self.position.is_none() {
+            let position = total_len.saturating_sub(self.suffix);
+            self.position = Some(position);
+            self.read_ahead.on_seek(position);
+        }
+    }
+}
+
+impl Scheduler {
+    pub(super) fn open_reader(
+        &mut self,
+        id: ReaderId,
+        source_id: SourceId,
+        start: Start,
+        end: Option<u64>,
+    ) {
+        let Some(source) = self.sources.get_mut(&source_id) else {
+            return;
+        };
+        let mut reader = Reader::new(source_id, start, end, &self.config, self.now);
+        if let Some(total_len) = source.total_len {
+            reader.resolve(total_len);
+        }
+        source.readers.insert(id);
+        self.readers.insert(id, reader);
+        self.refresh_reader(id);
+    }
+
+    pub(super) fn move_reader(
+        &mut self,
+        id: ReaderId,
+        position: u64,
+        idle: Duration,
+        waiting: bool,
+    ) {
+        let now = self.now;
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return;
+        };
+        let from = reader.position.unwrap_or(position);
+        let read = position.checked_sub(from);
+        if !idle.is_zero() {
+            reader.consumption.paused(now - idle);
+            reader.consumption.resumed(now);
+        }
+        match read {
+            Some(read) => {
+                reader.read_ahead.on_read(from, read);
+                reader.consumption.consumed(now, read);
+                reader.since_seek = reader.since_seek.saturating_add(read);
+            }
+            None => {
+                reader.read_ahead.on_seek(position);
+                reader.consumption.restarted(now);
+                reader.since_seek = 0;
+            }
+        }
+        reader.position = Some(position);
+        reader.has_given_up = false;
+        if let Some(since) = reader.waiting_since.take() {
+            reader.consumption.starved(now.since(since));
+        }
+        if waiting {
+            reader.waiting_since = Some(now);
+        }
+        self.refresh_reader(id);
+    }
+
+    /// A jump: what is ahead of the former position is no longer wanted.
+    pub(super) fn close_reader(&mut self, id: ReaderId) {
+        let Some(reader) = self.readers.remove(&id) else {
+            return;
+        };
+        if let Some(urgency) = reader.need {
+            self.needs.remove(&(urgency, id));
+        }
+        if let Some(source) = self.sources.get_mut(&reader.source) {
+            source.readers.remove(&id);
+        }
+    }
+
+    /// Works out anew what a reader needs.
+    pub(super) fn refresh_reader(&mut self, id: ReaderId) {
+        let need = self.need_of(id);
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return;
+        };
+        let urgency = need.map(|need| need.urgency);
+        if reader.need != urgency {
+            if let Some(old) = reader.need.take() {
+                self.needs.remove(&(old, id));
+            }
+            if let Some(new) = urgency {
+                self.needs.insert((new, id));
+            }
+            reader.need = urgency;
+        }
+    }
+
+    /// Works out anew what every reader of a source needs.
+    pub(super) fn refresh_source(&mut self, id: SourceId) {
+        let readers: alloc::vec::Vec<ReaderId> = match self.sources.get(&id) {
+            Some(source) => source.readers.iter().copied().collect(),
+            None => return,
+        };
+        for reader in readers {
+            self.refresh_reader(reader);
+        }
+    }
+}

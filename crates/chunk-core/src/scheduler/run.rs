@@ -1,0 +1,44 @@
+//! One origin request.
+
+use super::SourceId;
+use super::need::Urgency;
+use crate::Tick;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Reading, or held where `until` is the head.
+    Open,
+    /// Told to stop; the driver has not confirmed yet.
+    Aborting,
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) source: SourceId,
+    pub(super) start: u64,
+    /// The next byte to arrive.
+    pub(super) head: u64,
+    /// Where the run ends, exclusive; 2⁶⁴ − 1 while nobody knows.
+    pub(super) end: u64,
+    /// How far it may read.
+    pub(super) until: u64,
+    pub(super) urgency: Urgency,
+    pub(super) phase: Phase,
+    /// Since when it is held.
+    pub(super) held_since: Option<Tick>,
+    pub(super) is_answered: bool,
+    /// Whether it asks for a suffix of unknown position: it claims everything until it is answered.
+    pub(super) is_suffix: bool,
+}
+
+impl Run {
+    /// Whether it counts towards the limit.
+    pub(super) const fn takes_slot(&self) -> bool {
+        self.held_since.is_none()
+    }
+
+    /// Whether the byte at `offset` is still to come from this run.
+    pub(super) fn claims(&self, offset: u64) -> bool {
+        self.is_suffix || (self.head <= offset && offset < self.end)
+    }
+}

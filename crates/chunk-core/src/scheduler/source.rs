@@ -1,0 +1,49 @@
+//! What the scheduler knows of one representation.
+
+use alloc::collections::BTreeSet;
+
+use super::{Config, ReaderId, RunId, SourceId};
+use crate::{ByteRange, RangeSet, RetryState, Tick};
+
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) total_len: Option<u64>,
+    pub(super) accepts_ranges: bool,
+    /// Whether an answer, or the index, has told what the source is. Until then one run probes it.
+    pub(super) is_located: bool,
+    pub(super) present: RangeSet,
+    pub(super) runs: BTreeSet<RunId>,
+    pub(super) readers: BTreeSet<ReaderId>,
+    pub(super) retry: RetryState,
+    /// No run may start before this instant.
+    pub(super) blocked_until: Option<Tick>,
+    /// The largest window of a reader, where bytes cannot be kept.
+    pub(super) window_cap: Option<u64>,
+}
+
+impl Source {
+    pub(super) const fn new(
+        id: SourceId,
+        total_len: Option<u64>,
+        accepts_ranges: bool,
+        present: RangeSet,
+        _config: &Config,
+    ) -> Self {
+        Self {
+            total_len,
+            accepts_ranges,
+            is_located: total_len.is_some(),
+            present,
+            runs: BTreeSet::new(),
+            readers: BTreeSet::new(),
+            retry: RetryState::new(id.get()),
+            blocked_until: None,
+            window_cap: None,
+        }
+    }
+
+    /// `range` up to the file's end, where that is known.
+    pub(super) fn clip(&self, range: ByteRange) -> Option<ByteRange> {
+        range.before(self.total_len.unwrap_or(u64::MAX))
+    }
+}
