@@ -38,6 +38,8 @@ mod retry;
 mod space;
 mod time;
 
+pub mod scheduler;
+
 pub use block::{BLOCK_SIZE, BlockMap};
 pub use estimate::{ConsumptionRate, RateEstimator, RoundTrip};
 pub use eviction::{EvictionIndex, Place, Victim};

@@ -182,7 +182,14 @@ pub enum Input {
         /// Where it will stop, exclusive; the file's end where `None`.
         end: Option<u64>,
     },
-    /// A reader has read on, or sought, or found its next byte missing.
+    /// A reader has jumped. What lay ahead of its former position is no longer wanted.
+    ReaderSought {
+        /// Which.
+        reader: ReaderId,
+        /// Where it stands now.
+        position: u64,
+    },
+    /// A reader has read on without a jump, or found its next byte missing.
     ReaderMoved {
         /// Which.
         reader: ReaderId,
@@ -359,7 +366,10 @@ pub enum Action {
 
 /// How a request came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "every request ends in one of three ways")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "every request ends in one of three ways"
+)]
 pub enum Outcome {
     /// The bytes are readable.
     Served,

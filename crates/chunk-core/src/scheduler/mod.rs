@@ -112,9 +112,9 @@ impl Scheduler {
                 accepts_ranges,
                 present,
             } => {
-                self.sources.entry(source).or_insert_with(|| {
-                    Source::new(source, total_len, accepts_ranges, present, &self.config)
-                });
+                self.sources
+                    .entry(source)
+                    .or_insert_with(|| Source::new(source, total_len, accepts_ranges, present));
             }
             Input::SourceClosed { source } => self.close_source(source, Outcome::Cancelled),
             Input::SourceFailed { source } => self.close_source(source, Outcome::Failed),
@@ -131,6 +131,7 @@ impl Scheduler {
                 start,
                 end,
             } => self.open_reader(reader, source, start, end),
+            Input::ReaderSought { reader, position } => self.seek_reader(reader, position),
             Input::ReaderMoved {
                 reader,
                 position,
@@ -207,8 +208,8 @@ impl Scheduler {
             .values()
             .filter_map(|run| run.held_since)
             .map(|since| since + self.config.hold_limit);
-        let quiet = (self.quiet_until > self.now && self.has_background())
-            .then_some(self.quiet_until);
+        let quiet =
+            (self.quiet_until > self.now && self.has_background()).then_some(self.quiet_until);
         blocked
             .chain(held)
             .chain(quiet)

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::need::Urgency;
+use super::need::Need;
 use super::{Config, ReaderId, Scheduler, SourceId, Start};
 use crate::{ConsumptionRate, ReadAhead, Tick};
 
@@ -24,8 +24,8 @@ pub(super) struct Reader {
     pub(super) waiting_since: Option<Tick>,
     /// The source was given up; nothing is fetched until the reader asks again.
     pub(super) has_given_up: bool,
-    /// Its entry in the scheduler's `needs`.
-    pub(super) need: Option<Urgency>,
+    /// What it lacks; its urgency is its entry in the scheduler's `needs`.
+    pub(super) need: Option<Need>,
 }
 
 impl Reader {
@@ -96,23 +96,14 @@ impl Scheduler {
             return;
         };
         let from = reader.position.unwrap_or(position);
-        let read = position.checked_sub(from);
         if !idle.is_zero() {
             reader.consumption.paused(now - idle);
             reader.consumption.resumed(now);
         }
-        match read {
-            Some(read) => {
-                reader.read_ahead.on_read(from, read);
-                reader.consumption.consumed(now, read);
-                reader.since_seek = reader.since_seek.saturating_add(read);
-            }
-            None => {
-                reader.read_ahead.on_seek(position);
-                reader.consumption.restarted(now);
-                reader.since_seek = 0;
-            }
-        }
+        let read = position.saturating_sub(from);
+        reader.read_ahead.on_read(from, read);
+        reader.consumption.consumed(now, read);
+        reader.since_seek = reader.since_seek.saturating_add(read);
         reader.position = Some(position);
         reader.has_given_up = false;
         if let Some(since) = reader.waiting_since.take() {
@@ -124,13 +115,26 @@ impl Scheduler {
         self.refresh_reader(id);
     }
 
-    /// A jump: what is ahead of the former position is no longer wanted.
+    pub(super) fn seek_reader(&mut self, id: ReaderId, position: u64) {
+        let now = self.now;
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return;
+        };
+        reader.read_ahead.on_seek(position);
+        reader.consumption.restarted(now);
+        reader.since_seek = 0;
+        reader.position = Some(position);
+        reader.has_given_up = false;
+        reader.waiting_since = Some(now);
+        self.refresh_reader(id);
+    }
+
     pub(super) fn close_reader(&mut self, id: ReaderId) {
         let Some(reader) = self.readers.remove(&id) else {
             return;
         };
-        if let Some(urgency) = reader.need {
-            self.needs.remove(&(urgency, id));
+        if let Some(need) = reader.need {
+            self.needs.remove(&(need.urgency, id));
         }
         if let Some(source) = self.sources.get_mut(&reader.source) {
             source.readers.remove(&id);
@@ -143,15 +147,18 @@ impl Scheduler {
         let Some(reader) = self.readers.get_mut(&id) else {
             return;
         };
-        let urgency = need.map(|need| need.urgency);
-        if reader.need != urgency {
-            if let Some(old) = reader.need.take() {
+        let (old, new) = (
+            reader.need.map(|need| need.urgency),
+            need.map(|need| need.urgency),
+        );
+        reader.need = need;
+        if old != new {
+            if let Some(old) = old {
                 self.needs.remove(&(old, id));
             }
-            if let Some(new) = urgency {
+            if let Some(new) = new {
                 self.needs.insert((new, id));
             }
-            reader.need = urgency;
         }
     }
 

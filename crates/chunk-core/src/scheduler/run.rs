@@ -1,7 +1,7 @@
 //! One origin request.
 
-use super::SourceId;
 use super::need::Urgency;
+use super::{SourceId, Start};
 use crate::Tick;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,14 @@ impl Run {
     /// Whether it counts towards the limit.
     pub(super) const fn takes_slot(&self) -> bool {
         self.held_since.is_none()
+    }
+
+    /// Whether the byte at `at` lies in front of the head, so that reading on will bring it.
+    pub(super) const fn comes_to(&self, at: Start) -> bool {
+        match at {
+            Start::At(at) => !self.is_answered || self.head <= at,
+            Start::FromEnd(_) => true,
+        }
     }
 
     /// Whether the byte at `offset` is still to come from this run.

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
-use super::{Config, ReaderId, RunId, SourceId};
+use super::{ReaderId, RunId, SourceId};
 use crate::{ByteRange, RangeSet, RetryState, Tick};
 
 #[derive(Debug)]
@@ -27,7 +27,6 @@ impl Source {
         total_len: Option<u64>,
         accepts_ranges: bool,
         present: RangeSet,
-        _config: &Config,
     ) -> Self {
         Self {
             total_len,

@@ -1,0 +1,149 @@
+//! What a reader lacks, and how urgently.
+
+use core::time::Duration;
+
+use super::{Config, ReaderId, Scheduler, Start};
+use crate::{ByteRange, Priority, ReadAheadPolicy, Tick};
+
+/// How urgent a want is. Smaller is more urgent: first by rank, then by deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Urgency {
+    pub(super) rank: Rank,
+    /// When the first missing byte is due. Explicit requests are due at once, so that they go before
+    /// readers of their level.
+    pub(super) deadline: Tick,
+}
+
+/// The four levels, with what lies between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    Critical,
+    High,
+    /// A reader that takes what it gets and never pauses: a copy, which must not tie with a player.
+    Bulk,
+    Medium,
+    Low,
+    /// Completing blocks that a seek cut.
+    Tidy,
+}
+
+impl Urgency {
+    /// The rank of an explicit request.
+    pub(super) const fn explicit(priority: Priority) -> Self {
+        Self {
+            rank: match priority {
+                Priority::Critical => Rank::Critical,
+                Priority::High => Rank::High,
+                Priority::Medium => Rank::Medium,
+                Priority::Low => Rank::Low,
+            },
+            deadline: Tick::ZERO,
+        }
+    }
+
+    pub(super) const TIDY: Self = Self {
+        rank: Rank::Tidy,
+        deadline: Tick::NEVER,
+    };
+
+    /// The level this amounts to.
+    pub(super) const fn level(self) -> Priority {
+        match self.rank {
+            Rank::Critical => Priority::Critical,
+            Rank::High | Rank::Bulk => Priority::High,
+            Rank::Medium => Priority::Medium,
+            Rank::Low | Rank::Tidy => Priority::Low,
+        }
+    }
+}
+
+/// A reader's first missing byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) urgency: Urgency,
+    /// Where it is; counted from the end only while the length is unknown.
+    pub(super) at: Start,
+    /// How far a run for it may read.
+    pub(super) until: u64,
+    /// Where a run for it should end, exclusive; `None` for the file's end.
+    pub(super) end: Option<u64>,
+}
+
+impl Scheduler {
+    /// The rate to count with while none is known: 8 Mbit/s, a common film in high definition.
+    const ASSUMED_RATE: u64 = 1_000_000;
+
+    pub(super) fn need_of(&mut self, id: ReaderId) -> Option<Need> {
+        let reader = self.readers.get_mut(&id)?;
+        let source = self.sources.get(&reader.source)?;
+        if reader.has_given_up {
+            return None;
+        }
+        let Some(position) = reader.position else {
+            return Some(Need {
+                urgency: Urgency {
+                    rank: Rank::Critical,
+                    deadline: reader.waiting_since.unwrap_or(self.now),
+                },
+                at: Start::FromEnd(reader.suffix),
+                until: u64::MAX,
+                end: None,
+            });
+        };
+        let file_end = source.total_len.unwrap_or(u64::MAX);
+        let end = reader.end.unwrap_or(u64::MAX).min(file_end);
+        let rate = reader.rate();
+        let ahead = source.present.contiguous_from(position);
+        // A window that doubles would make the first request after a seek short; the run it starts is
+        // open-ended, and its allowance grows with the window.
+        let wanted = reader
+            .read_ahead
+            .refill(position, ahead, rate, self.config.chunk_size)?;
+        let mut until = wanted.end();
+        if let Some(cap) = source.window_cap {
+            until = until.min(position.saturating_add(cap));
+        }
+        let wanted = ByteRange::try_new(wanted.start(), until.min(end))?;
+        let at = source.present.first_gap(wanted)?.start();
+        let distance = at - position;
+        let is_greedy = reader.told_rate.is_none() && reader.consumption.is_greedy();
+        let due = Duration::from_nanos(
+            u64::try_from(
+                u128::from(distance) * 1_000_000_000
+                    / u128::from(rate.unwrap_or(Self::ASSUMED_RATE).max(1)),
+            )
+            .unwrap_or(u64::MAX),
+        );
+        let is_starting = reader.since_seek.saturating_add(distance) < startup(&self.config, rate);
+        let is_late = rate.is_some() && due < ReadAheadPolicy::STARTUP;
+        let urgency = if is_greedy {
+            Urgency {
+                rank: Rank::Bulk,
+                deadline: Tick::NEVER,
+            }
+        } else {
+            Urgency {
+                rank: if is_starting || is_late {
+                    Rank::Critical
+                } else {
+                    Rank::High
+                },
+                deadline: reader.waiting_since.unwrap_or(self.now) + due,
+            }
+        };
+        Some(Need {
+            urgency,
+            at: Start::At(at),
+            until,
+            end: reader.end,
+        })
+    }
+}
+
+/// How many bytes after a seek are critical as a whole.
+fn startup(config: &Config, rate: Option<u64>) -> u64 {
+    match rate {
+        Some(_) => config.read_ahead.startup_boost(rate),
+        None => config.startup.min(config.read_ahead.initial),
+    }
+}

@@ -1,0 +1,192 @@
+//! What can go wrong, by what a caller does about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_core::{EntryId, GeometryError, RangeError};
+use chunk_ports::{ByteStoreError, ChunkStoreError, FetchError};
+
+/// Why the manager could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The index could not be read.
+    #[error("the index cannot be read: {0}")]
+    Index(#[from] ChunkStoreError),
+    /// The byte store could not be read.
+    #[error("the byte store cannot be read: {0}")]
+    Bytes(#[from] ByteStoreError),
+}
+
+/// Why a question or an order could not be carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManagerError {
+    /// No entry has this id or key.
+    #[error("there is no such entry")]
+    NoSuchEntry,
+    /// The entry's length is not known yet, so it has no chunks.
+    #[error("the length of entry {0} is not known yet")]
+    LengthUnknown(EntryId),
+    /// A chunk index or offset is not part of the file.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// Two offsets are not a range.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// The entry is being read, so that it cannot be removed.
+    #[error("the entry is being read")]
+    InUse,
+    /// The index could not do it.
+    #[error("the index cannot do it: {0}")]
+    Index(Arc<ChunkStoreError>),
+    /// The byte store could not do it.
+    #[error("the byte store cannot do it: {0}")]
+    Bytes(Arc<ByteStoreError>),
+    /// The manager has been shut down.
+    #[error("the manager has been shut down")]
+    Closed,
+}
+
+impl From<ChunkStoreError> for ManagerError {
+    fn from(error: ChunkStoreError) -> Self {
+        Self::Index(Arc::new(error))
+    }
+}
+
+impl From<ByteStoreError> for ManagerError {
+    fn from(error: ByteStoreError) -> Self {
+        Self::Bytes(Arc::new(error))
+    }
+}
+
+/// Why an entry could not be opened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The origin has no such file (404, 410).
+    #[error("the origin answered {status}: no such file")]
+    NotFound {
+        /// The origin's status code.
+        status: u16,
+    },
+    /// The origin wants other credentials (401, 403, 407).
+    #[error("the origin answered {status}: it wants other credentials")]
+    Denied {
+        /// The origin's status code.
+        status: u16,
+    },
+    /// The file has no bytes in the range asked for (416).
+    #[error("the file has no bytes in that range")]
+    Unsatisfiable {
+        /// The file's length, where known.
+        total_len: Option<u64>,
+    },
+    /// The origin asks for patience or fails (429, 5xx).
+    #[error("the origin answered {status}")]
+    Busy {
+        /// The origin's status code.
+        status: u16,
+        /// How long to wait at least, where it said.
+        retry_after: Option<Duration>,
+    },
+    /// No connection, or no answer, after every retry.
+    #[error("the origin cannot be reached")]
+    Unreachable,
+    /// The origin's answer cannot be used.
+    #[error("the origin's answer is refused: {reason}")]
+    Refused {
+        /// Which rule it broke, without secrets.
+        reason: String,
+    },
+    /// The request may not be made.
+    #[error("not asked for: {reason}")]
+    Forbidden {
+        /// Why, without secrets.
+        reason: String,
+    },
+    /// No answer within the time allowed.
+    #[error("the origin did not answer in time")]
+    Timeout,
+    /// The manager cannot do it.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+}
+
+impl From<&FetchError> for OpenError {
+    fn from(error: &FetchError) -> Self {
+        match error {
+            FetchError::NotFound { status } => Self::NotFound { status: *status },
+            FetchError::Denied { status } => Self::Denied { status: *status },
+            FetchError::Unsatisfiable { total_len } => Self::Unsatisfiable {
+                total_len: *total_len,
+            },
+            FetchError::Busy {
+                status,
+                retry_after,
+            } => Self::Busy {
+                status: *status,
+                retry_after: *retry_after,
+            },
+            FetchError::Refused { reason } => Self::Refused {
+                reason: reason.clone(),
+            },
+            FetchError::Forbidden { reason } => Self::Forbidden {
+                reason: reason.clone(),
+            },
+            FetchError::Stalled => Self::Timeout,
+            _ => Self::Unreachable,
+        }
+    }
+}
+
+/// Why a reader cannot go on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The origin has another version now; the bytes still missing are gone for good.
+    #[error("the origin has another version of the file")]
+    Changed,
+    /// The bytes cannot be had. A later read tries again.
+    #[error("{0}")]
+    Failed(OpenError),
+    /// The manager has been shut down.
+    #[error("the manager has been shut down")]
+    Closed,
+}
+
+impl From<ReadError> for std::io::Error {
+    fn from(error: ReadError) -> Self {
+        let kind = match &error {
+            ReadError::Failed(OpenError::NotFound { .. }) => std::io::ErrorKind::NotFound,
+            ReadError::Failed(OpenError::Denied { .. } | OpenError::Forbidden { .. }) => {
+                std::io::ErrorKind::PermissionDenied
+            }
+            ReadError::Failed(OpenError::Timeout) => std::io::ErrorKind::TimedOut,
+            ReadError::Closed => std::io::ErrorKind::BrokenPipe,
+            ReadError::Changed | ReadError::Failed(_) => std::io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a wait ended without the bytes.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The time allowed ran out; the bytes may still come.
+    #[error("the bytes did not come in time")]
+    Timeout,
+    /// The bytes cannot be had.
+    #[error("{0}")]
+    Failed(OpenError),
+    /// The origin has another version now.
+    #[error("the origin has another version of the file")]
+    Changed,
+    /// The request that was waited for was cancelled.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The manager cannot do it.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+}
