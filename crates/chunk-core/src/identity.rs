@@ -216,32 +216,37 @@ fn names(listed: &str, name: &str) -> bool {
 
 fn normalise_path(path: &str) -> String {
     let mut decoded = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        let (plain, escaped) = rest.split_at(at);
-        decoded.push_str(plain);
-        let byte = escaped
-            .get(1..3)
-            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match byte {
-            Some(b) if b.is_ascii_alphanumeric() || b"-._~".contains(&b) => {
-                decoded.push(char::from(b));
-                rest = &escaped[3..];
-            }
-            Some(_) => {
-                decoded.push_str(&escaped[..3].to_ascii_uppercase());
-                rest = &escaped[3..];
-            }
-            // Not an escape: left as it is, so that two different texts stay two keys.
-            None => {
-                decoded.push('%');
-                rest = &escaped[1..];
-            }
+    for segment in path.split_inclusive('/') {
+        let before = decoded.len();
+        if decode_unreserved(segment, &mut decoded).is_none() {
+            // A '%' that begins no escape: the segment stays as it is. Decoding the rest of it could put
+            // an escape together that was none ("%%34%31"), and make one key of two texts.
+            decoded.truncate(before);
+            decoded.push_str(segment);
         }
     }
-    decoded.push_str(rest);
     remove_dot_segments(&decoded)
+}
+
+/// RFC 3986, 6.2.2.1 and 6.2.2.2; `None` where a '%' is not followed by two hex digits.
+fn decode_unreserved(segment: &str, decoded: &mut String) -> Option<()> {
+    let mut rest = segment;
+    while let Some((plain, escaped)) = rest.split_once('%') {
+        decoded.push_str(plain);
+        let hex = escaped
+            .get(..2)
+            .filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let byte = u8::from_str_radix(hex, 16).ok()?;
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            decoded.push(char::from(byte));
+        } else {
+            decoded.push('%');
+            decoded.push_str(&hex.to_ascii_uppercase());
+        }
+        rest = escaped.get(2..)?;
+    }
+    decoded.push_str(rest);
+    Some(())
 }
 
 /// RFC 3986, 5.2.4, for an absolute path.
