@@ -303,7 +303,7 @@ fn date(object: Option<&OriginObject>) -> String {
     }
 }
 
-fn http_date(unix: i64) -> String {
+pub(crate) fn http_date(unix: i64) -> String {
     let since = Duration::from_secs(u64::try_from(unix).unwrap_or(0));
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since)
 }

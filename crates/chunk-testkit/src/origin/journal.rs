@@ -220,6 +220,13 @@ impl Exchange {
         self.note(|record| record.body_sent += bytes);
     }
 
+    /// The object asked for.
+    pub(crate) fn object(&self) -> String {
+        let inner = self.journal.lock();
+        let record = inner.records.get(self.index);
+        record.map_or_else(String::new, |record| record.object.clone())
+    }
+
     /// The origin has done all it meant to do.
     pub(crate) fn complete(mut self) {
         self.complete = true;

@@ -35,5 +35,12 @@ pub use object::{OriginObject, TagKind};
 pub use server::ScriptedOrigin;
 pub use world::OriginWorld;
 
+// The in-process form is made of the same parts.
+pub(crate) use answer::{Answer, AnswerBody, Framing, http_date};
+pub(crate) use journal::Exchange;
+pub(crate) use link::Bucket;
+pub(crate) use request::Request;
+pub(crate) use world::object_name;
+
 #[cfg(test)]
 mod tests;

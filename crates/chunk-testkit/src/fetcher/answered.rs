@@ -1,0 +1,175 @@
+//! What a right adapter makes of an answer's head.
+
+use std::time::Duration;
+
+use chunk_core::{ETag, LastModified, Representation};
+use chunk_ports::{Condition, FetchError, FetchRequest, FetchedBody, Verdict, Wanted};
+use futures_util::stream;
+
+use crate::origin::{Answer, Framing, OriginObject};
+
+pub(super) enum Answered {
+    NotModified(Verdict),
+    /// With an empty body, to be put in its place.
+    Body(FetchedBody),
+}
+
+pub(super) fn interpret(
+    request: &FetchRequest,
+    answer: &Answer,
+    object: Option<&OriginObject>,
+) -> Result<Answered, FetchError> {
+    if answer.nothing {
+        return Err(FetchError::Unreachable("no answer".into()));
+    }
+    let total = object.map(|object| object.len);
+    match answer.status {
+        200 => whole(request, answer),
+        206 => part(request, answer),
+        304 => Ok(Answered::NotModified(verdict(answer))),
+        401 | 403 | 407 => Err(FetchError::Denied {
+            status: answer.status,
+        }),
+        404 | 410 => Err(FetchError::NotFound {
+            status: answer.status,
+        }),
+        416 => Err(FetchError::Unsatisfiable { total_len: total }),
+        429 | 500..=599 => Err(FetchError::Busy {
+            status: answer.status,
+            retry_after: field(answer, "retry-after")
+                .and_then(|value| value.parse().ok())
+                .map(Duration::from_secs),
+        }),
+        status => Err(refused(&format!("status {status}"))),
+    }
+}
+
+fn whole(request: &FetchRequest, answer: &Answer) -> Result<Answered, FetchError> {
+    let length = match answer.framing {
+        Framing::Length(len) => Some(len),
+        _ => None,
+    };
+    let now = representation(answer, length);
+    check(request, answer, &now)?;
+    Ok(body(answer, now, 0, length, false))
+}
+
+fn part(request: &FetchRequest, answer: &Answer) -> Result<Answered, FetchError> {
+    let (start, end, total) = field(answer, "content-range")
+        .and_then(content_range)
+        .ok_or_else(|| refused("no usable Content-Range"))?;
+    let expected = match request.wanted {
+        Wanted::Span { start, .. } => start,
+        Wanted::Suffix { len } => total.saturating_sub(len),
+    };
+    let too_far = match request.wanted {
+        Wanted::Span {
+            end: Some(last), ..
+        } => end > last,
+        Wanted::Span { .. } => false,
+        Wanted::Suffix { .. } => end != total,
+    };
+    if start != expected || too_far {
+        return Err(refused("another range than asked for"));
+    }
+    if let Framing::Length(len) = answer.framing
+        && len != end - start
+    {
+        return Err(refused("Content-Length contradicts Content-Range"));
+    }
+    let now = representation(answer, Some(total));
+    check(request, answer, &now)?;
+    Ok(body(answer, now, start, Some(end), true))
+}
+
+fn check(request: &FetchRequest, answer: &Answer, now: &Representation) -> Result<(), FetchError> {
+    if field(answer, "content-encoding").is_some() {
+        return Err(refused("a content coding nobody asked for"));
+    }
+    let is = |known: &Representation, beginning: &str| {
+        let media_type = known.content_type.as_deref();
+        media_type.is_some_and(|media_type| media_type.starts_with(beginning))
+    };
+    if is(now, "multipart/byteranges") {
+        return Err(refused("several parts for one range"));
+    }
+    if let Condition::Continue(known) = &request.condition
+        && (known.differs_from(now) || is(now, "text/html") && !is(known, "text/html"))
+    {
+        return Err(FetchError::Changed {
+            now: Box::new(now.clone()),
+        });
+    }
+    Ok(())
+}
+
+fn body(
+    answer: &Answer,
+    representation: Representation,
+    start: u64,
+    end: Option<u64>,
+    accepts_ranges: bool,
+) -> Answered {
+    Answered::Body(FetchedBody {
+        representation,
+        start,
+        end,
+        accepts_ranges,
+        verdict: verdict(answer),
+        body: Box::pin(stream::empty()),
+    })
+}
+
+fn representation(answer: &Answer, total: Option<u64>) -> Representation {
+    let date = |name| field(answer, name).and_then(|value| httpdate::parse_http_date(value).ok());
+    let unix = |time: std::time::SystemTime| {
+        let since = time
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    };
+    let answered = date("date").map(unix);
+    let mut known = Representation::with_len(total);
+    known.etag = field(answer, "etag").and_then(ETag::parse);
+    known.last_modified = date("last-modified")
+        .map(unix)
+        .map(|at| LastModified::new(at, answered.is_some_and(|date| date > at)));
+    known.content_type = field(answer, "content-type").map(Into::into);
+    known
+}
+
+fn verdict(answer: &Answer) -> Verdict {
+    let control = field(answer, "cache-control").unwrap_or_default();
+    let max_age = control
+        .split(',')
+        .find_map(|directive| directive.trim().strip_prefix("max-age="))
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(0);
+    Verdict {
+        storable: !control.contains("no-store") && !control.contains("private"),
+        fresh_for: Duration::from_secs(max_age),
+    }
+}
+
+/// Start, end (exclusive) and total of `bytes a-b/n`.
+fn content_range(text: &str) -> Option<(u64, u64, u64)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let total = total.parse().ok()?;
+    (first <= last && last < total).then_some((first, last + 1, total))
+}
+
+fn field<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer
+        .headers
+        .iter()
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
+}
+
+fn refused(reason: &str) -> FetchError {
+    FetchError::Refused {
+        reason: reason.to_owned(),
+    }
+}
