@@ -15,8 +15,13 @@
 )]
 
 mod arch;
+mod child;
+mod chunkd;
 mod ci;
+mod e2e;
+mod http;
 mod isolate;
+mod random;
 mod run;
 mod structure;
 mod tidy;
@@ -26,7 +31,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | ci";
+const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | ci | e2e";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +51,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["tidy"] => tidy::check()?,
         ["isolate"] => isolate::check()?,
         ["ci"] => ci::check()?,
+        ["e2e", rest @ ..] => return e2e::main(rest),
         _ => bail!("{USAGE}"),
     }
     Ok(ExitCode::SUCCESS)
