@@ -1,4 +1,4 @@
-//! Strict backends in memory: [`MemoryChunkStore`] for the index.
+//! Strict backends in memory: [`MemoryChunkStore`] for the index, [`MemoryByteStore`] for the bytes.
 //!
 //! They are the reference: a real backend has to give the same answers, and may refuse no less. Nothing
 //! survives the process.
@@ -19,7 +19,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod byte_store;
 mod chunk_store;
 mod chunk_store_state;
 
+pub use byte_store::MemoryByteStore;
 pub use chunk_store::MemoryChunkStore;
