@@ -37,8 +37,9 @@ pub struct ReadAhead {
     position: u64,
     /// Bytes read in sequence since the start or the last seek.
     sequential: u64,
-    /// Whether what is ahead is being brought up to the window.
-    is_filling: bool,
+    /// How far the refill goes that was begun last. An offset of its own and not the window's end, which
+    /// moves on with each read: chasing it would ask for every read's few bytes anew.
+    fill_to: u64,
 }
 
 impl ReadAheadPolicy {
@@ -118,7 +119,7 @@ impl ReadAhead {
             policy,
             position,
             sequential: 0,
-            is_filling: true,
+            fill_to: position,
         }
     }
 
@@ -154,7 +155,7 @@ impl ReadAhead {
     pub const fn on_seek(&mut self, position: u64) {
         self.position = position;
         self.sequential = 0;
-        self.is_filling = true;
+        self.fill_to = position;
     }
 
     /// The bytes to have ready from `position` on; `None` at the end of all offsets. The caller clips
@@ -170,11 +171,10 @@ impl ReadAhead {
         ByteRange::try_new(position, position.saturating_add(len))
     }
 
-    /// What of the window to fetch now that `ahead` bytes are ready at `position`: the part after them
-    /// while filling, `None` while resting.
+    /// What to fetch now that `ahead` bytes are ready at `position`; `None` while resting.
     ///
-    /// Filling starts when less than half of the window is ready and goes on until all of it is: a few
-    /// long requests rather than one for each read.
+    /// A refill begins when less than half of the window is ready, and goes up to where the window ended
+    /// then: a few long requests rather than one for each read.
     pub fn refill(
         &mut self,
         position: u64,
@@ -183,15 +183,13 @@ impl ReadAhead {
         chunk_size: ChunkSize,
     ) -> Option<ByteRange> {
         let window = self.window(position, rate, chunk_size)?;
-        if ahead >= window.len() {
-            self.is_filling = false;
-        } else if ahead < window.len().div_ceil(2) {
-            self.is_filling = true;
-        }
-        if !self.is_filling {
-            return None;
-        }
-        window.from(position.saturating_add(ahead))
+        self.fill_to = if ahead < window.len().div_ceil(2) {
+            window.end()
+        } else {
+            // The window may have shrunk since.
+            self.fill_to.min(window.end())
+        };
+        ByteRange::try_new(position.saturating_add(ahead), self.fill_to)
     }
 
     /// What is left of the start-up boost: these many bytes from the position on are urgent as a whole.

@@ -40,8 +40,8 @@ pub struct RetryState {
 }
 
 impl RetryPolicy {
-    /// 250 ms doubling to 30 s, six attempts (over about 8 to 16 s in all, a restart of a server), Retry-After up to
-    /// two minutes, permanent failures for 10 s.
+    /// 250 ms doubling up to 30 s, six attempts (4 to 8 s in all: a restart of a server, yet less
+    /// than a player's patience), Retry-After up to two minutes, permanent failures for 10 s.
     pub const DEFAULT: Self = Self {
         base: Duration::from_millis(250),
         cap: Duration::from_secs(30),

@@ -42,7 +42,7 @@ pub struct Shortfall {
     pub wanted: u64,
     /// How many bytes to free, on disk and in the ledger, before the same request succeeds.
     pub missing: u64,
-    /// Whether no amount of eviction helps, because the request is larger than the cap.
+    /// Whether no eviction helps: it would not fit if nothing were used or reserved.
     pub is_hopeless: bool,
 }
 
@@ -70,11 +70,11 @@ impl SpaceLedger {
     /// [`Shortfall`] where there is less; nothing is reserved then.
     pub fn reserve(&mut self, bytes: u64) -> Result<(), Shortfall> {
         let missing = self.missing_for(bytes);
-        if missing > 0 {
+        if bytes > 0 && missing > 0 {
             return Err(Shortfall {
                 wanted: bytes,
                 missing,
-                is_hopeless: bytes > self.cap,
+                is_hopeless: self.never_fits(bytes),
             });
         }
         self.reserved = self.reserved.saturating_add(bytes);
@@ -156,6 +156,13 @@ impl SpaceLedger {
     #[must_use]
     pub fn excess(&self) -> u64 {
         self.missing_for(0)
+    }
+
+    fn never_fits(&self, bytes: u64) -> bool {
+        let on_disk = self.free.is_some_and(|free| {
+            u128::from(bytes) + u128::from(self.floor) > u128::from(free) + u128::from(self.used)
+        });
+        bytes > self.cap || on_disk
     }
 
     fn missing_for(&self, bytes: u64) -> u64 {

@@ -48,7 +48,7 @@ fn origins_and_credentials_have_keys_of_their_own() {
     let one = CacheKey::new("one", "/a", DEFAULT_SIGNATURE_PARAMETERS).unwrap();
     let two = CacheKey::new("two", "/a", DEFAULT_SIGNATURE_PARAMETERS).unwrap();
     assert_ne!(one, two);
-    assert_ne!(one.clone().with_partition("h1"), one.clone());
+    assert_ne!(one.clone().with_partition("h1"), one);
     assert_ne!(one.clone().with_partition("h1"), one.with_partition("h2"));
 }
 
