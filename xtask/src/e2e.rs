@@ -6,6 +6,7 @@
 
 mod commands;
 mod crash;
+mod damage;
 mod films;
 mod origin;
 mod playback;
@@ -24,7 +25,7 @@ use self::origin::Origin;
 use self::programs::Programs;
 use self::report::Report;
 use crate::child::empty_folder;
-use crate::chunkd::{self, Chunkd};
+use crate::chunkd::{self, Chunkd, Serving};
 
 /// The exit code that says: programs are missing, nothing was done.
 const MISSING: u8 = 3;
@@ -141,15 +142,14 @@ impl Run {
         self.players(serving.address);
         self.second_pass("second-pass", serving.address);
         self.report.check("sigterm", || {
-            serving.guard.terminate(Duration::from_secs(10))?;
+            serving.guard.terminate(Duration::from_secs(15))?;
             Ok("drained and ended".to_owned())
         });
         drop(serving);
 
         let serving = chunkd.serve(self.origin.address)?;
         self.second_pass("after-restart", serving.address);
-        self.commands(&chunkd, &serving);
-        drop(serving);
+        self.commands(&chunkd, serving);
 
         let folder = self.work.join("crash");
         std::fs::create_dir(&folder)?;
@@ -202,7 +202,7 @@ impl Run {
         });
     }
 
-    fn commands(&mut self, chunkd: &Chunkd, serving: &chunkd::Serving) {
+    fn commands(&mut self, chunkd: &Chunkd, mut serving: Serving) {
         let Some(film) = self.films.last() else {
             return;
         };
@@ -210,13 +210,22 @@ impl Run {
             chunkd,
             origin: &self.origin,
             curl: &self.programs.curl,
+            films: &self.films,
             film,
         };
-        self.report.check("status", || commands.status());
-        self.report.check("verify", || commands.verify());
-        self.report
-            .check("pin-evict", || commands.pin_and_evict(serving.address));
-        self.report
-            .check("fetch", || commands.fetch(serving.address));
+        let report = &mut self.report;
+        report.check("status", || commands.status());
+        report.check("verify", || commands.verify());
+        report.check("pin-evict", || commands.pin_and_evict(serving.address));
+        report.check("evict-fetch", || commands.fetch(serving.address));
+        report.check("same-answers", || {
+            let beside = commands.films_in_status()?;
+            serving.guard.terminate(Duration::from_secs(15))?;
+            commands.verify()?;
+            commands.status_is_the_same(&beside)
+        });
+        // Nobody may hold the folder when its files are damaged, however the checks before went.
+        drop(serving);
+        report.check("damage", || damage::found_and_refetched(&commands));
     }
 }

@@ -15,6 +15,7 @@
 )]
 
 mod arch;
+mod bench;
 mod child;
 mod chunkd;
 mod ci;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | ci | e2e";
+const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | ci | e2e | bench";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -52,6 +53,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["isolate"] => isolate::check()?,
         ["ci"] => ci::check()?,
         ["e2e", rest @ ..] => return e2e::main(rest),
+        ["bench", rest @ ..] => return bench::main(rest),
         _ => bail!("{USAGE}"),
     }
     Ok(ExitCode::SUCCESS)

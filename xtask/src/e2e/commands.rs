@@ -17,12 +17,15 @@ pub(crate) struct Commands<'a> {
     pub(crate) chunkd: &'a Chunkd,
     pub(crate) origin: &'a Origin,
     pub(crate) curl: &'a Path,
+    pub(crate) films: &'a [Film],
+    /// The one that is pinned, evicted and fetched.
     pub(crate) film: &'a Film,
 }
 
 impl Commands<'_> {
-    /// `fetch` makes a film ready to be played without the origin.
+    /// `fetch` makes a film that is not cached ready to be played without the origin.
     pub(crate) fn fetch(&self, server: SocketAddr) -> Result<String> {
+        self.succeeds(&["evict", &self.path()])?;
         self.succeeds(&["fetch", &self.path(), "--json"])?;
         let before = self.origin.sent()?;
         whole_file(self.curl, server, &self.path(), self.film)?;
@@ -45,6 +48,22 @@ impl Commands<'_> {
         }
         let keys = status.as_object().context("not an object")?.keys();
         Ok(keys.cloned().collect::<Vec<_>>().join(", "))
+    }
+
+    /// `status` names the same films without a running `serve` as it did beside one.
+    pub(crate) fn status_is_the_same(&self, beside: &[&str]) -> Result<String> {
+        let alone = self.films_in_status()?;
+        if alone != beside {
+            bail!("{alone:?} instead of {beside:?}");
+        }
+        Ok(alone.join(", "))
+    }
+
+    /// The films that `status --json` knows.
+    pub(crate) fn films_in_status(&self) -> Result<Vec<&'static str>> {
+        let output = self.succeeds(&["status", "--json"])?;
+        let names = self.films.iter().map(|film| film.name);
+        Ok(names.filter(|name| output.contains(name)).collect())
     }
 
     /// `verify` finds nothing wrong with what it finds.
