@@ -17,10 +17,10 @@ use anyhow::{Context, Result, bail};
 
 use self::measure::Row;
 use crate::child::empty_folder;
-use crate::chunkd::{self, Chunkd};
+use crate::chunkd::{self, Chunkd, Profile};
 
 const USAGE: &str = "usage: cargo xtask bench cold | seek [--chunkd PROGRAM] [--no-record]
-  --chunkd     an own build instead of a fresh release build
+  --chunkd     a program that is there already, instead of a release build
   --no-record  leaves docs/benchmarks.md as it is";
 
 /// Runs one table; the exit code is 1 when a target is missed.
@@ -41,7 +41,10 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode> {
             _ => bail!("{USAGE}"),
         }
     }
-    let program = program.map_or_else(chunkd::build, Ok)?;
+    let program = match program {
+        Some(program) => program,
+        None => chunkd::build(Profile::Release)?,
+    };
     let work = chunkd::target_folder()?.join("bench");
     empty_folder(&work)?;
     let chunkd = Chunkd::new(&program, &work);

@@ -26,10 +26,25 @@ pub(crate) struct Serving {
     pub(crate) guard: Guard,
 }
 
-/// Builds the program in release mode and says where it is.
-pub(crate) fn build() -> Result<PathBuf> {
-    run(&mut cargo(["build", "--release", "--package", "chunk-app"]))?;
-    Ok(target_folder()?.join("release/chunkd"))
+/// How the program is built.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+}
+
+/// Builds the program and says where it is.
+pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
+    let mut command = cargo(["build", "--package", "chunk-app"]);
+    let folder = match profile {
+        Profile::Debug => "debug",
+        Profile::Release => {
+            command.arg("--release");
+            "release"
+        }
+    };
+    run(&mut command)?;
+    Ok(target_folder()?.join(folder).join("chunkd"))
 }
 
 /// Cargo's target folder.

@@ -25,18 +25,20 @@ use self::origin::Origin;
 use self::programs::Programs;
 use self::report::Report;
 use crate::child::empty_folder;
-use crate::chunkd::{self, Chunkd, Serving};
+use crate::chunkd::{self, Chunkd, Profile, Serving};
 
 /// The exit code that says: programs are missing, nothing was done.
 const MISSING: u8 = 3;
 
-const USAGE: &str = "usage: cargo xtask e2e [--direct] [--chunkd PROGRAM] [--seed NUMBER]
+const USAGE: &str = "usage: cargo xtask e2e [--direct] [--debug | --chunkd PROGRAM] [--seed NUMBER]
   --direct   leaves chunkd out and checks the harness itself against nginx
-  --chunkd   an own build instead of a fresh release build";
+  --debug    a debug build of chunkd instead of a release build
+  --chunkd   a program that is there already";
 
 #[derive(Debug)]
 struct Options {
     direct: bool,
+    profile: Profile,
     program: Option<PathBuf>,
     seed: u64,
 }
@@ -68,7 +70,10 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode> {
     let went_well = if options.direct {
         run.direct()
     } else {
-        let program = options.program.map_or_else(chunkd::build, Ok)?;
+        let program = match options.program {
+            Some(program) => program,
+            None => chunkd::build(options.profile)?,
+        };
         run.through(&program)?
     };
     Ok(if went_well {
@@ -83,6 +88,7 @@ impl Options {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let mut options = Self {
             direct: false,
+            profile: Profile::Release,
             program: None,
             seed: clock.as_secs(),
         };
@@ -91,6 +97,7 @@ impl Options {
             let mut value = || args.next().context(USAGE);
             match *arg {
                 "--direct" => options.direct = true,
+                "--debug" => options.profile = Profile::Debug,
                 "--chunkd" => options.program = Some(std::path::absolute(value()?)?),
                 "--seed" => options.seed = value()?.parse().context(USAGE)?,
                 _ => bail!("{USAGE}"),

@@ -35,6 +35,8 @@ fn builds_alone(member: &Member) -> Result<()> {
     let base = ["check", "--quiet", "--package", &member.name];
     run(cargo(base).arg("--no-default-features"))?;
     run(&mut cargo(base))?;
+    // Its tests too: `cargo test --package X` must not need what a neighbour's tests switch on.
+    run(cargo(base).arg("--all-targets"))?;
     for feature in member.features.iter().filter(|name| *name != "default") {
         run(cargo(base).args(["--no-default-features", "--features", feature]))?;
     }
