@@ -1,0 +1,222 @@
+//! The fetcher: one request, its redirects, its answer.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use chunk_core::LastModified;
+use chunk_ports::{
+    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Verdict,
+};
+use http::header::LOCATION;
+use http::{HeaderMap, Method};
+use reqwest::{Response, Url};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::answer::{Accepted, Head, is_media_path, refused};
+use crate::body::CheckedBody;
+use crate::config::{BuildError, OriginConfig};
+use crate::failure::{Side, before_head};
+use crate::lookup::{Lookup, Reach, SystemLookup};
+use crate::origin::{Origin, common_fields};
+use crate::{redirect, request};
+
+/// A [`ChunkFetcher`] and [`OriginForward`](chunk_ports::OriginForward) for HTTP origins. Clones share
+/// their connections.
+#[derive(Clone)]
+pub struct HttpFetcher {
+    origins: Arc<BTreeMap<String, Origin>>,
+}
+
+/// Collects origins for an [`HttpFetcher`].
+#[derive(Debug)]
+pub struct HttpFetcherBuilder {
+    origins: Vec<(String, OriginConfig)>,
+    lookup: Arc<dyn Lookup>,
+}
+
+impl HttpFetcher {
+    /// A fetcher without origins so far.
+    #[must_use]
+    pub fn builder() -> HttpFetcherBuilder {
+        HttpFetcherBuilder {
+            origins: Vec::new(),
+            lookup: Arc::new(SystemLookup),
+        }
+    }
+
+    pub(crate) fn origin(&self, name: &str) -> Result<&Origin, FetchError> {
+        self.origins.get(name).ok_or_else(|| FetchError::Forbidden {
+            reason: "no origin of that name is configured".to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for HttpFetcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.origins.keys().collect();
+        f.debug_struct("HttpFetcher")
+            .field("origins", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpFetcherBuilder {
+    /// Adds the origin that cache keys call `name`; the single unnamed one is called the empty string.
+    #[must_use]
+    pub fn origin(mut self, name: impl Into<String>, config: OriginConfig) -> Self {
+        self.origins.push((name.into(), config));
+        self
+    }
+
+    /// Finds addresses by `lookup` in place of the system's resolver.
+    #[must_use]
+    pub fn lookup(mut self, lookup: Arc<dyn Lookup>) -> Self {
+        self.lookup = lookup;
+        self
+    }
+
+    /// The fetcher. Makes no connection.
+    ///
+    /// # Errors
+    /// [`BuildError`], for the first origin that cannot be used as configured.
+    pub fn build(self) -> Result<HttpFetcher, BuildError> {
+        let mut origins = BTreeMap::new();
+        for (name, config) in self.origins {
+            let origin = Origin::new(&name, config, &self.lookup)?;
+            if origins.insert(name.clone(), origin).is_some() {
+                return Err(BuildError::Duplicate { origin: name });
+            }
+        }
+        Ok(HttpFetcher {
+            origins: Arc::new(origins),
+        })
+    }
+}
+
+#[async_trait]
+impl ChunkFetcher for HttpFetcher {
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchOutcome, FetchError> {
+        let origin = self.origin(request.resource.key.origin())?;
+        let url = origin.url(&request.resource)?;
+        let media_expected = is_media_path(url.path());
+        let range = request::fields(request.wanted, &request.condition)?;
+        let own_fields = origin.own_fields(&request.resource);
+        let permit = permit(origin).await?;
+
+        let (answer, side) = ask(origin, url, own_fields, range).await?;
+        let now = SystemTime::now();
+        let head = Head {
+            wanted: request.wanted,
+            condition: &request.condition,
+            media_expected,
+            status: answer.status(),
+            fields: answer.headers(),
+            body_len: answer.content_length(),
+            now,
+        };
+        match head.judge()? {
+            Accepted::NotModified => {
+                let verdict = confirmed(origin, answer.headers(), &request.condition, now);
+                Ok(FetchOutcome::NotModified(verdict))
+            }
+            Accepted::Body {
+                representation,
+                start,
+                end,
+                accepts_ranges,
+            } => Ok(FetchOutcome::Body(FetchedBody {
+                representation,
+                start,
+                end,
+                accepts_ranges,
+                verdict: origin.policy().verdict(answer.headers(), now),
+                body: CheckedBody::stream(
+                    answer,
+                    end.map(|end| end - start),
+                    origin.config.progress_timeout,
+                    side,
+                    permit,
+                ),
+            })),
+        }
+    }
+}
+
+/// One of the origin's connections, once one is free.
+pub(crate) async fn permit(origin: &Origin) -> Result<OwnedSemaphorePermit, FetchError> {
+    let slots = Arc::clone(&origin.slots);
+    // Nothing closes the semaphore.
+    slots
+        .acquire_owned()
+        .await
+        .map_err(|closed| FetchError::Unreachable(Box::new(closed)))
+}
+
+/// Asks `url` and follows where the origin leads, within bounds. Every request begins at the stable URL
+/// again, so that a redirect that has expired is never used twice.
+async fn ask(
+    origin: &Origin,
+    mut url: Url,
+    own_fields: HeaderMap,
+    range: HeaderMap,
+) -> Result<(Response, Side), FetchError> {
+    let reach = Reach::of_redirects(&origin.config);
+    let mut left_origin = false;
+    for _ in 0..=redirect::MAX_HOPS {
+        // Once somewhere else has had a say in the address, only the origin's own one is trusted again.
+        let side = if origin.is_own(&url) {
+            Side::Origin
+        } else {
+            Side::Elsewhere
+        };
+        let (client, mut fields) = match side {
+            // A foreign host that redirects back gets to choose the path, but not with credentials.
+            Side::Origin if left_origin => (&origin.own, common_fields()),
+            Side::Origin => (&origin.own, own_fields.clone()),
+            Side::Elsewhere => (&origin.elsewhere, common_fields()),
+        };
+        left_origin |= side == Side::Elsewhere;
+        fields.extend(range.clone());
+        let asked = client
+            .request(Method::GET, url.clone())
+            .headers(fields)
+            .send();
+        let answer = tokio::time::timeout(origin.config.head_timeout, asked)
+            .await
+            .map_err(|_| FetchError::Unreachable("no answer in time".into()))?
+            .map_err(|error| before_head(error, side))?;
+        if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok((answer, side));
+        }
+        let location = answer
+            .headers()
+            .get(LOCATION)
+            .and_then(|location| location.to_str().ok())
+            .ok_or_else(|| refused("a redirect to nowhere"))?;
+        // The origin's own place is allowed wherever it is; anything else is checked.
+        let unchecked = redirect::target(&url, location, Reach::Anywhere)?;
+        url = if origin.is_own(&unchecked) {
+            unchecked
+        } else {
+            redirect::target(&url, location, reach)?
+        };
+    }
+    Err(refused("more redirects than are followed"))
+}
+
+fn confirmed(
+    origin: &Origin,
+    fields: &HeaderMap,
+    condition: &Condition,
+    now: SystemTime,
+) -> Verdict {
+    let known = match condition {
+        Condition::IfChanged(known) => known.last_modified,
+        _ => None,
+    };
+    let known = known.map(|time: LastModified| request::moment(time));
+    origin.policy().verdict_on_confirmation(fields, known, now)
+}

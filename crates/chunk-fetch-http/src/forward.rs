@@ -1,0 +1,128 @@
+//! Requests that a cache does not answer, passed on.
+
+use async_trait::async_trait;
+use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward};
+use http::header::{HeaderName, RANGE};
+use http::{HeaderMap, HeaderValue, Method};
+use reqwest::Body;
+
+use crate::body::CheckedBody;
+use crate::failure::{Side, before_head};
+use crate::fetcher::{HttpFetcher, permit};
+
+/// What a client may tell the origin. Credentials travel as the resource's `authorization`, cookies not at all.
+const REQUEST_FIELDS: &[&str] = &[
+    "accept",
+    "accept-language",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-range",
+    "content-type",
+    "depth",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-unmodified-since",
+    "overwrite",
+    "prefer",
+];
+
+/// What the origin may tell a client. Nothing hop-by-hop, and no `Set-Cookie`.
+const ANSWER_FIELDS: &[&str] = &[
+    "accept-patch",
+    "accept-post",
+    "accept-ranges",
+    "allow",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-range",
+    "content-type",
+    "date",
+    "dav",
+    "etag",
+    "expires",
+    "last-modified",
+    "location",
+    "preference-applied",
+    "retry-after",
+    "vary",
+    "www-authenticate",
+];
+
+#[async_trait]
+impl OriginForward for HttpFetcher {
+    async fn forward(&self, request: ForwardRequest) -> Result<ForwardResponse, FetchError> {
+        let origin = self.origin(request.resource.key.origin())?;
+        let url = origin.url(&request.resource)?;
+        let method = Method::from_bytes(request.method.as_bytes())
+            .ok()
+            .filter(|method| {
+                !matches!(
+                    *method,
+                    Method::GET | Method::HEAD | Method::CONNECT | Method::TRACE
+                )
+            })
+            .ok_or_else(|| FetchError::Forbidden {
+                reason: "a method that is not passed on".to_owned(),
+            })?;
+        let mut fields = origin.own_fields(&request.resource);
+        let passed = allowed(&request.headers, REQUEST_FIELDS);
+        let has_body = passed
+            .get("content-length")
+            .map_or_else(|| has_chunks(&request.headers), |len| len != "0");
+        fields.extend(passed);
+        fields.remove(RANGE);
+        let permit = permit(origin).await?;
+        let mut asked = origin.own.request(method, url).headers(fields);
+        if has_body {
+            asked = asked.body(Body::wrap_stream(request.body));
+        }
+        // No limit to the head's time: a long upload comes before it.
+        let answer = asked
+            .send()
+            .await
+            .map_err(|error| before_head(error, Side::Origin))?;
+        let headers = ANSWER_FIELDS
+            .iter()
+            .flat_map(|name| {
+                let values = answer.headers().get_all(*name).iter();
+                values.map(|value| ((*name).to_owned(), value.as_bytes().to_vec()))
+            })
+            .collect();
+        Ok(ForwardResponse {
+            status: answer.status().as_u16(),
+            headers,
+            body: CheckedBody::stream(
+                answer,
+                None,
+                origin.config.progress_timeout,
+                Side::Origin,
+                permit,
+            ),
+        })
+    }
+}
+
+fn allowed(fields: &[(String, Vec<u8>)], list: &[&str]) -> HeaderMap {
+    fields
+        .iter()
+        .filter(|(name, _)| list.contains(&name.to_ascii_lowercase().as_str()))
+        .filter_map(|(name, value)| {
+            let name: HeaderName = name.parse().ok()?;
+            Some((name, HeaderValue::from_bytes(value).ok()?))
+        })
+        .collect()
+}
+
+/// Whether the client framed a body without telling its length.
+fn has_chunks(fields: &[(String, Vec<u8>)]) -> bool {
+    fields
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"))
+}

@@ -1,0 +1,208 @@
+//! The rules of RFC 9111: from an answer's fields to a [`Verdict`]. Nothing else here knows them.
+
+use std::time::{Duration, SystemTime};
+
+use chunk_ports::Verdict;
+use http::header::{AGE, CACHE_CONTROL, EXPIRES, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_cache_semantics::{CacheOptions, CachePolicy};
+
+/// A lifetime nobody promised (RFC 9111, 4.2.2) is at most a day.
+const HEURISTIC_CAP: Duration = Duration::from_secs(24 * 3600);
+
+/// Ten years: longer than any promise is worth, and what `immutable` means.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How an origin's answers may be kept, beyond what they say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Policy {
+    /// One person's cache, so that `private` does not forbid storing.
+    pub(crate) private_cache: bool,
+    /// The operator promises that the origin's files never change.
+    pub(crate) immutable: bool,
+}
+
+impl Policy {
+    /// The verdict on an answer with these fields that came at `now`.
+    ///
+    /// A part is judged as the whole it belongs to, which is what is stored in the end.
+    pub(crate) fn verdict(self, fields: &HeaderMap, now: SystemTime) -> Verdict {
+        let whole = as_whole(fields);
+        let request = Request::new(());
+        let options = CacheOptions {
+            shared: !self.private_cache,
+            ..CacheOptions::default()
+        };
+        let policy = CachePolicy::new_options(&request, &whole, now, options);
+        let fresh_for = if self.immutable {
+            FOR_EVER
+        } else if has_explicit_lifetime(fields) {
+            policy.time_to_live(now).min(FOR_EVER)
+        } else {
+            policy.time_to_live(now).min(HEURISTIC_CAP)
+        };
+        Verdict {
+            storable: policy.is_storable(),
+            fresh_for,
+        }
+    }
+
+    /// The verdict on a 304, which need not repeat what the stored answer said of its age.
+    pub(crate) fn verdict_on_confirmation(
+        self,
+        fields: &HeaderMap,
+        known_last_modified: Option<SystemTime>,
+        now: SystemTime,
+    ) -> Verdict {
+        let mut fields = fields.clone();
+        if let Some(at) = known_last_modified
+            && !fields.contains_key(LAST_MODIFIED)
+            && let Ok(value) = HeaderValue::from_str(&httpdate::fmt_http_date(at))
+        {
+            fields.insert(LAST_MODIFIED, value);
+        }
+        self.verdict(&fields, now)
+    }
+}
+
+/// The answer as a 200: the library knows nothing of parts.
+fn as_whole(fields: &HeaderMap) -> Response<()> {
+    let mut whole = Response::new(());
+    *whole.headers_mut() = fields.clone();
+    // The library adds to the age without checking.
+    let absurd = fields
+        .get(AGE)
+        .and_then(|age| age.to_str().ok()?.parse::<u64>().ok())
+        .is_some_and(|age| age > FOR_EVER.as_secs());
+    if absurd {
+        let capped = HeaderValue::from(FOR_EVER.as_secs());
+        whole.headers_mut().insert(AGE, capped);
+    }
+    whole
+}
+
+fn has_explicit_lifetime(fields: &HeaderMap) -> bool {
+    let directives = fields.get_all(CACHE_CONTROL);
+    let promised = |value: &HeaderValue| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        [&b"max-age"[..], b"s-maxage"]
+            .iter()
+            .any(|name| value.windows(name.len()).any(|at| at == *name))
+    };
+    fields.contains_key(EXPIRES) || directives.iter().any(promised)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 3600;
+
+    fn at(unix: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(unix)
+    }
+
+    fn verdict(policy: Policy, fields: &[(&'static str, &str)]) -> (bool, u64) {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let verdict = policy.verdict(&map, at(1_700_000_000));
+        (verdict.storable, verdict.fresh_for.as_secs())
+    }
+
+    #[test]
+    fn explicit_lifetimes_count_for_a_shared_cache() {
+        let shared = Policy::default();
+        for (fields, expected) in [
+            (vec![("cache-control", "max-age=60")], (true, 60)),
+            (
+                vec![("cache-control", "max-age=60, s-maxage=90")],
+                (true, 90),
+            ),
+            (
+                vec![("cache-control", "max-age=60"), ("age", "20")],
+                (true, 40),
+            ),
+            (
+                vec![("cache-control", "max-age=60"), ("age", "90")],
+                (true, 0),
+            ),
+            (vec![("cache-control", "no-store")], (false, 0)),
+            (vec![("cache-control", "no-store, max-age=60")], (false, 0)),
+            (vec![("cache-control", "private, max-age=60")], (false, 0)),
+            (vec![("cache-control", "no-cache, max-age=60")], (true, 0)),
+            (
+                vec![("cache-control", "max-age=60"), ("vary", "*")],
+                (true, 0),
+            ),
+            (
+                vec![
+                    ("date", "Tue, 14 Nov 2023 22:13:20 GMT"),
+                    ("expires", "Tue, 14 Nov 2023 23:13:20 GMT"),
+                ],
+                (true, 3600),
+            ),
+            (vec![("expires", "0")], (true, 0)),
+            (vec![("pragma", "no-cache")], (true, 0)),
+            (vec![], (true, 0)),
+        ] {
+            assert_eq!(verdict(shared, &fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_private_cache_keeps_what_is_private() {
+        let private = Policy {
+            private_cache: true,
+            immutable: false,
+        };
+        let fields = [("cache-control", "private, max-age=60, s-maxage=0")];
+        assert_eq!(verdict(private, &fields), (true, 60));
+    }
+
+    #[test]
+    fn heuristics_are_a_tenth_of_the_age_and_at_most_a_day() {
+        let date = ("date", "Tue, 14 Nov 2023 22:13:20 GMT");
+        let shared = Policy::default();
+        let hours = [date, ("last-modified", "Tue, 14 Nov 2023 12:13:20 GMT")];
+        assert_eq!(verdict(shared, &hours), (true, 3600));
+        let years = [date, ("last-modified", "Tue, 14 Nov 2017 12:13:20 GMT")];
+        assert_eq!(verdict(shared, &years), (true, DAY));
+    }
+
+    #[test]
+    fn immutable_origins_are_fresh_for_years_but_no_store_stands() {
+        let immutable = Policy {
+            private_cache: false,
+            immutable: true,
+        };
+        let (storable, fresh) = verdict(immutable, &[("cache-control", "max-age=1")]);
+        assert!(storable && fresh > 365 * DAY);
+        assert!(!verdict(immutable, &[("cache-control", "no-store")]).0);
+    }
+
+    #[test]
+    fn fault40_absurd_ages_and_lifetimes_do_not_overflow() {
+        let max = u64::MAX.to_string();
+        let shared = Policy::default();
+        let fields = [("age", max.as_str()), ("cache-control", "max-age=60")];
+        assert_eq!(verdict(shared, &fields), (true, 0));
+        let lifetime = format!("max-age={max}");
+        let (storable, fresh) = verdict(shared, &[("cache-control", &lifetime)]);
+        assert!(storable && fresh == FOR_EVER.as_secs());
+    }
+
+    #[test]
+    fn a_confirmation_takes_the_known_time_where_it_names_none() {
+        let mut fields = HeaderMap::new();
+        fields.insert(
+            "date",
+            HeaderValue::from_static("Tue, 14 Nov 2023 22:13:20 GMT"),
+        );
+        let known = Some(at(1_700_000_000 - 36_000));
+        let shared = Policy::default();
+        let verdict = shared.verdict_on_confirmation(&fields, known, at(1_700_000_000));
+        assert_eq!(verdict.fresh_for.as_secs(), 3600);
+    }
+}

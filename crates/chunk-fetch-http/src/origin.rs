@@ -1,0 +1,243 @@
+//! A configured origin, ready to be asked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chunk_ports::{FetchError, Resource, Secret};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Url, redirect, retry};
+use tokio::sync::Semaphore;
+
+use crate::config::{BuildError, OriginConfig};
+use crate::freshness::Policy;
+use crate::lookup::{Lookup, Reach, Resolver};
+
+/// An origin with its two clients: one for the origin itself, which may be anywhere, with its
+/// credentials; one for wherever it redirects to, without.
+pub(crate) struct Origin {
+    pub(crate) config: OriginConfig,
+    /// Without user and password, its path without a slash at the end.
+    base: Secret,
+    base_url: Url,
+    secrets: HeaderMap,
+    pub(crate) own: Client,
+    pub(crate) elsewhere: Client,
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+impl Origin {
+    pub(crate) fn new(
+        name: &str,
+        config: OriginConfig,
+        lookup: &Arc<dyn Lookup>,
+    ) -> Result<Self, BuildError> {
+        let url = parse_base(name, config.base_url.expose())?;
+        let elsewhere = client(name, &config, lookup, Reach::of_redirects(&config))?
+            .build()
+            .map_err(|source| cannot_build(name, source))?;
+        let mut own = client(name, &config, lookup, Reach::Anywhere)?;
+        if let Some(pem) = &config.identity_pem {
+            let identity =
+                Identity::from_pem(pem.expose().as_bytes()).map_err(|_| BuildError::Pem {
+                    origin: name.to_owned(),
+                    what: "client certificate with its key",
+                })?;
+            own = own.identity(identity);
+        }
+        let own = own.build().map_err(|source| cannot_build(name, source))?;
+        // The library takes user and password out of a URL and makes the field of them.
+        let bare = own
+            .get(url)
+            .build()
+            .map_err(|source| cannot_build(name, source.without_url()))?;
+        let mut secrets = HeaderMap::new();
+        if let Some(basic) = bare.headers().get(AUTHORIZATION) {
+            secrets.insert(AUTHORIZATION, basic.clone());
+        }
+        for (field, value) in &config.headers {
+            let (field, value) = parse_header(name, field, value)?;
+            secrets.append(field, value);
+        }
+        let base_url = bare.url().clone();
+        Ok(Self {
+            base: Secret::new(base_url.as_str().trim_end_matches('/')),
+            base_url,
+            secrets,
+            own,
+            elsewhere,
+            slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
+            config,
+        })
+    }
+
+    /// The URL of a resource: base and target joined as texts.
+    pub(crate) fn url(&self, resource: &Resource) -> Result<Url, FetchError> {
+        let forbidden = |reason: &str| FetchError::Forbidden {
+            reason: reason.to_owned(),
+        };
+        let target = resource.target.expose();
+        if !target.starts_with('/') || target.chars().any(|c| c.is_control() || c == '#') {
+            return Err(forbidden("the target is not a path with a query"));
+        }
+        let url = Url::parse(&format!("{}{target}", self.base.expose()))
+            .map_err(|_| forbidden("the target does not make a URL"))?;
+        // Dot segments must not climb out of the part of the origin that the operator opened.
+        let prefix = self.base_url.path().trim_end_matches('/');
+        let below = url
+            .path()
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.starts_with('/'));
+        if !below {
+            return Err(forbidden("the target leaves the origin's path"));
+        }
+        Ok(url)
+    }
+
+    /// Whether `url` is on this origin, where its credentials may go.
+    pub(crate) fn is_own(&self, url: &Url) -> bool {
+        crate::redirect::same_origin(&self.base_url, url)
+    }
+
+    /// The fields for a request to the origin itself: those of every request, the configured ones, and
+    /// the resource's credentials where they are forwarded.
+    pub(crate) fn own_fields(&self, resource: &Resource) -> HeaderMap {
+        let mut fields = common_fields();
+        for name in self.secrets.keys() {
+            fields.remove(name);
+        }
+        for (name, value) in &self.secrets {
+            fields.append(name, value.clone());
+        }
+        if self.config.forward_authorization
+            && let Some(secret) = &resource.authorization
+            && let Ok(mut value) = HeaderValue::from_str(secret.expose())
+        {
+            value.set_sensitive(true);
+            fields.insert(AUTHORIZATION, value);
+        }
+        fields
+    }
+
+    pub(crate) const fn policy(&self) -> Policy {
+        Policy {
+            private_cache: self.config.private_cache,
+            immutable: self.config.immutable,
+        }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reach {
+    pub(crate) const fn of_redirects(config: &OriginConfig) -> Self {
+        if config.allow_private {
+            Self::Anywhere
+        } else {
+            Self::PublicOnly
+        }
+    }
+}
+
+/// What every request carries, to whomever it goes.
+pub(crate) fn common_fields() -> HeaderMap {
+    let agent = concat!("chunkd/", env!("CARGO_PKG_VERSION"));
+    HeaderMap::from_iter([
+        (USER_AGENT, HeaderValue::from_static(agent)),
+        (ACCEPT, HeaderValue::from_static("*/*")),
+        // A coded body has other offsets.
+        (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+    ])
+}
+
+fn client(
+    name: &str,
+    config: &OriginConfig,
+    lookup: &Arc<dyn Lookup>,
+    reach: Reach,
+) -> Result<ClientBuilder, BuildError> {
+    let mut builder = Client::builder()
+        // HTTP/2 would put all stripes of one file on one connection.
+        .http1_only()
+        // A proxy would do the connecting, past every check of addresses.
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .connect_timeout(config.connect_timeout)
+        .pool_max_idle_per_host(config.max_connections)
+        .dns_resolver(Arc::new(Resolver {
+            lookup: Arc::clone(lookup),
+            reach,
+        }));
+    if let Some(pem) = &config.extra_ca_pem {
+        let unusable = || BuildError::Pem {
+            origin: name.to_owned(),
+            what: "CA certificate",
+        };
+        let certificates = Certificate::from_pem_bundle(pem).map_err(|_| unusable())?;
+        if certificates.is_empty() {
+            return Err(unusable());
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    Ok(builder)
+}
+
+fn parse_base(name: &str, text: &str) -> Result<Url, BuildError> {
+    let wrong = |reason| BuildError::BaseUrl {
+        origin: name.to_owned(),
+        reason,
+    };
+    let url = Url::parse(text).map_err(|_| wrong("cannot be read; write http://HOST/PATH"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(wrong("must begin with http:// or https://"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("must end with its path, without '?' and '#'"));
+    }
+    Ok(url)
+}
+
+fn parse_header(
+    origin: &str,
+    name: &str,
+    value: &Secret,
+) -> Result<(HeaderName, HeaderValue), BuildError> {
+    let wrong = || BuildError::Header {
+        origin: origin.to_owned(),
+        name: name.to_owned(),
+    };
+    let field: HeaderName = name.parse().map_err(|_| wrong())?;
+    // These belong to the request itself.
+    let ours = [
+        "host",
+        "range",
+        "if-range",
+        "if-none-match",
+        "if-modified-since",
+        "accept-encoding",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+    ];
+    if ours.contains(&field.as_str()) {
+        return Err(wrong());
+    }
+    let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong())?;
+    value.set_sensitive(true);
+    Ok((field, value))
+}
+
+fn cannot_build(name: &str, source: reqwest::Error) -> BuildError {
+    BuildError::Client {
+        origin: name.to_owned(),
+        source: source.without_url(),
+    }
+}
