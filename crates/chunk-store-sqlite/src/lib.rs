@@ -1,1 +1,54 @@
-//! SQLite index of what is cached and what is wanted
+//! The index of a chunk cache in SQLite: which blocks of which files are recorded, and what is still wanted.
+//!
+//! [`SqliteChunkStore`] implements [`chunk_ports::ChunkStore`]; it is opened from a path, or from
+//! [`SqliteOptions`]. It keeps no payload and no secret: bytes live in a byte store, and a key holds
+//! nothing that signs a URL.
+//!
+//! ```
+//! use chunk_core::CacheKey;
+//! use chunk_ports::ChunkStore;
+//! use chunk_store_sqlite::SqliteChunkStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let opened = SqliteChunkStore::open(folder.path().join("index.db")).await?;
+//! assert!(opened.set_aside.is_none(), "the file was malformed; the index begins empty");
+//! let key = CacheKey::new("", "/film.mkv", &[""; 0])?;
+//! let entry = opened.store.ensure_entry(&key, 1_700_000_000).await?;
+//! assert_eq!(opened.store.entries().await?, [entry]);
+//! opened.store.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Cost
+//! A recorded segment (10 MiB unless configured otherwise) is **one row**, and a commit of N segments of
+//! one generation is **⌈N / 100⌉ + 3 statements**: begin, one look at the generation, one insertion per
+//! 100 rows, commit. [`SqliteChunkStore::statistics`] counts them.
+//!
+//! # Damage
+//! A malformed file is renamed to `<name>.damaged-N` when it is opened, and the index begins empty. A
+//! start reads entries, not chunks; damage met later leaves the file `<name>.suspect`, which makes the
+//! next start check everything once. A schema newer than the program is refused and left alone.
+//!
+//! # Durability
+//! What was committed survives the end of the process. After a power cut the last commits may be
+//! missing, whole and in order, unless [`Durability::PowerCut`] is asked for; the numbers of entries and
+//! generations are synced in either case, so that none is ever given twice.
+#![forbid(unsafe_code)]
+
+mod batch;
+mod connection;
+mod error;
+mod open;
+mod options;
+mod rows;
+mod statements;
+mod store;
+
+pub use connection::Statistics;
+pub use error::OpenError;
+pub use open::Opened;
+pub use options::{Durability, SqliteOptions};
+pub use store::SqliteChunkStore;

@@ -1,0 +1,5 @@
+//! The strict index in memory keeps the rules it is the reference for.
+
+use chunk_store_memory::MemoryChunkStore;
+
+chunk_testkit::chunk_store_conformance!(memory, (MemoryChunkStore::new(), ()));

@@ -1,0 +1,206 @@
+//! Between SQLite's rows and the port's types.
+
+use std::sync::Arc;
+
+use chunk_core::{
+    BlockMap, ByteRange, CacheKey, ETag, EntryId, GenerationId, LastModified, Priority,
+    Representation,
+};
+use chunk_ports::{
+    ChunkStoreError, EntryRecord, Freshness, GenerationRecord, JobRange, JobRecord, SegmentRecord,
+    SegmentSummary,
+};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Row as _, Sqlite, Type};
+
+use crate::error::{classify, damaged};
+
+/// An id as SQLite keeps it. One beyond 2⁶³ − 1 was never given, and neither was −1.
+pub(crate) fn id(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(-1)
+}
+
+/// A number as SQLite keeps it.
+pub(crate) fn number(number: u64) -> Result<i64, ChunkStoreError> {
+    i64::try_from(number).map_err(|_| {
+        ChunkStoreError::refused(format!(
+            "{number} is beyond the largest number the index keeps, {}",
+            i64::MAX
+        ))
+    })
+}
+
+/// Segments as the JSON list that a statement unfolds.
+pub(crate) fn list(segments: &[u32]) -> String {
+    let numbers: Vec<_> = segments.iter().map(u32::to_string).collect();
+    format!("[{}]", numbers.join(","))
+}
+
+/// Checksums as SQLite keeps them: four bytes each, little-endian.
+pub(crate) fn checksum_bytes(checksums: &[u32]) -> Vec<u8> {
+    checksums
+        .iter()
+        .flat_map(|checksum| checksum.to_le_bytes())
+        .collect()
+}
+
+/// An entry with its current generation.
+pub(crate) fn entry(row: &SqliteRow) -> Result<EntryRecord, ChunkStoreError> {
+    let current = match column::<Option<i64>>(row, "generation_id")? {
+        Some(_) => Some(generation(row)?),
+        None => None,
+    };
+    Ok(EntryRecord {
+        id: EntryId::new(unsigned(row, "entry_id")?),
+        key: Arc::new(key(row)?),
+        pinned: column(row, "pinned")?,
+        accessed_unix: column(row, "accessed_unix")?,
+        current,
+    })
+}
+
+/// A generation.
+pub(crate) fn generation(row: &SqliteRow) -> Result<GenerationRecord, ChunkStoreError> {
+    Ok(GenerationRecord {
+        id: GenerationId::new(unsigned(row, "generation_id")?),
+        entry: EntryId::new(unsigned(row, "entry_id")?),
+        representation: representation(row)?,
+        accepts_ranges: column(row, "accepts_ranges")?,
+        segment_size: unsigned(row, "segment_size")?,
+        nonce: unsigned(row, "nonce")?,
+        freshness: Freshness {
+            validated_unix: column(row, "validated_unix")?,
+            fresh_until_unix: column(row, "fresh_until_unix")?,
+        },
+        recorded_bytes: unsigned(row, "recorded_bytes")?,
+    })
+}
+
+/// A segment without its checksums.
+pub(crate) fn summary(row: &SqliteRow) -> Result<SegmentSummary, ChunkStoreError> {
+    Ok(SegmentSummary {
+        segment: column(row, "segment_index")?,
+        epoch: column(row, "epoch")?,
+        blocks: BlockMap::from_bytes(column(row, "blocks")?),
+        recorded_bytes: unsigned(row, "recorded_bytes")?,
+        accessed_unix: column(row, "accessed_unix")?,
+    })
+}
+
+/// A segment with its checksums.
+pub(crate) fn segment(row: &SqliteRow) -> Result<SegmentRecord, ChunkStoreError> {
+    let summary = summary(row)?;
+    let (checksums, rest) = column::<&[u8]>(row, "checksums")?.as_chunks();
+    if !rest.is_empty() || checksums.len() != summary.blocks.count() {
+        return Err(damaged("a chunk's checksums do not match its blocks"));
+    }
+    Ok(SegmentRecord {
+        generation: GenerationId::new(unsigned(row, "generation_id")?),
+        segment: summary.segment,
+        epoch: summary.epoch,
+        extent: range(row)?,
+        blocks: summary.blocks,
+        checksums: checksums.iter().copied().map(u32::from_le_bytes).collect(),
+        recorded_bytes: summary.recorded_bytes,
+        accessed_unix: summary.accessed_unix,
+    })
+}
+
+/// A row of the durable queue.
+pub(crate) fn job(row: &SqliteRow) -> Result<JobRecord, ChunkStoreError> {
+    Ok(JobRecord {
+        entry: EntryId::new(unsigned(row, "entry_id")?),
+        key: Arc::new(key(row)?),
+        job: JobRange {
+            range: range(row)?,
+            priority: Priority::from_u8(column(row, "priority")?)
+                .ok_or_else(|| damaged("a queued range has no such level"))?,
+            sequence: unsigned(row, "sequence")?,
+        },
+    })
+}
+
+/// What a batch has to know of a generation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) entry: EntryId,
+    pub(crate) segment_size: u64,
+    pub(crate) total_len: Option<u64>,
+}
+
+/// A generation's shape.
+pub(crate) fn shape(row: &SqliteRow) -> Result<Shape, ChunkStoreError> {
+    Ok(Shape {
+        entry: EntryId::new(unsigned(row, "entry_id")?),
+        segment_size: unsigned(row, "segment_size")?,
+        total_len: optional_unsigned(row, "total_len")?,
+    })
+}
+
+/// A column whose number is not negative.
+pub(crate) fn unsigned(row: &SqliteRow, name: &'static str) -> Result<u64, ChunkStoreError> {
+    u64::try_from(column::<i64>(row, name)?).map_err(|_| damaged("a number is negative"))
+}
+
+fn optional_unsigned(row: &SqliteRow, name: &'static str) -> Result<Option<u64>, ChunkStoreError> {
+    column::<Option<i64>>(row, name)?
+        .map(|found| u64::try_from(found).map_err(|_| damaged("a number is negative")))
+        .transpose()
+}
+
+fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T, ChunkStoreError>
+where
+    T: Decode<'r, Sqlite> + Type<Sqlite>,
+{
+    row.try_get(name).map_err(classify)
+}
+
+fn key(row: &SqliteRow) -> Result<CacheKey, ChunkStoreError> {
+    Ok(CacheKey::from_parts(
+        column(row, "origin")?,
+        column(row, "path")?,
+        column(row, "query")?,
+        column(row, "partition")?,
+    ))
+}
+
+fn range(row: &SqliteRow) -> Result<ByteRange, ChunkStoreError> {
+    ByteRange::from_inclusive(unsigned(row, "start_byte")?, unsigned(row, "end_byte")?)
+        .map_err(|_| damaged("a range ends before it starts"))
+}
+
+fn representation(row: &SqliteRow) -> Result<Representation, ChunkStoreError> {
+    let mut representation = Representation::with_len(optional_unsigned(row, "total_len")?);
+    representation.etag = column::<Option<&str>>(row, "etag")?
+        .map(|text| ETag::parse(text).ok_or_else(|| damaged("an entity tag is malformed")))
+        .transpose()?;
+    representation.last_modified = column::<Option<i64>>(row, "last_modified_unix")?
+        .map(|unix| {
+            column::<bool>(row, "last_modified_strong")
+                .map(|is_strong| LastModified::new(unix, is_strong))
+        })
+        .transpose()?;
+    representation.content_type = column::<Option<&str>>(row, "content_type")?.map(Box::from);
+    Ok(representation)
+}
+
+/// What an integrity check said: `ok`, or the first thing that is wrong.
+pub(crate) fn verdict(rows: &[SqliteRow]) -> Result<(), ChunkStoreError> {
+    let sound = match rows.first() {
+        Some(row) => row.try_get::<&str, _>(0).map_err(classify)? == "ok",
+        None => false,
+    };
+    if sound {
+        Ok(())
+    } else {
+        Err(damaged("the integrity check failed"))
+    }
+}
+
+/// The number in the first column of the first row.
+pub(crate) fn first_number(rows: &[SqliteRow]) -> Result<i64, ChunkStoreError> {
+    rows.first()
+        .ok_or_else(|| damaged("a count gave no row"))?
+        .try_get(0)
+        .map_err(classify)
+}

@@ -1,0 +1,332 @@
+//! The store: which connection answers what.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use chunk_core::{CacheKey, EntryId, GenerationId};
+use chunk_ports::{
+    ChunkStore, ChunkStoreError, EntryRecord, GenerationRecord, JobRecord, NewGeneration,
+    SegmentRecord, SegmentSummary, StoreWrite,
+};
+use sqlx::query;
+use sqlx::sqlite::SqliteRow;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::batch::{self, NO_ENTRY};
+use crate::connection::{Connection, Counters, Query, Statistics};
+use crate::error::closed;
+use crate::options::Durability;
+use crate::{rows, statements};
+
+/// An index in one SQLite file, or in memory.
+///
+/// One connection writes; a few others read, and see what was committed before they began. No timer is
+/// involved, so a runtime's paused clock disturbs nothing here (but SQLite works in threads of its own,
+/// which such a clock does not wait for).
+#[derive(Debug)]
+pub struct SqliteChunkStore {
+    /// Empty once closed, as are the readers.
+    writer: Mutex<Option<Connection>>,
+    readers: Box<[Mutex<Option<Connection>>]>,
+    next_reader: AtomicUsize,
+    counters: Arc<Counters>,
+    durability: Durability,
+    /// The file whose presence tells the next start to check everything.
+    suspicion: Option<PathBuf>,
+}
+
+impl SqliteChunkStore {
+    pub(crate) fn new(
+        writer: Connection,
+        readers: Vec<Connection>,
+        counters: Arc<Counters>,
+        durability: Durability,
+        suspicion: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            writer: Mutex::new(Some(writer)),
+            readers: readers
+                .into_iter()
+                .map(|reader| Mutex::new(Some(reader)))
+                .collect(),
+            next_reader: AtomicUsize::new(0),
+            counters,
+            durability,
+            suspicion,
+        }
+    }
+
+    /// What was asked of SQLite since the store was opened.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.counters.statistics()
+    }
+
+    /// Moves everything into the main file and lets go of it. Every later call fails with
+    /// [`ChunkStoreError::Unavailable`]. Without it nothing is lost; the next start is a little slower.
+    ///
+    /// # Errors
+    /// What SQLite said of the last step; the file is let go of all the same.
+    pub async fn close(&self) -> Result<(), ChunkStoreError> {
+        for reader in &self.readers {
+            if let Some(reader) = reader.lock().await.take() {
+                reader.close().await?;
+            }
+        }
+        let Some(mut writer) = self.writer.lock().await.take() else {
+            return Ok(());
+        };
+        writer.settle().await;
+        let moved = writer.fetch(query(statements::CHECKPOINT)).await;
+        writer.close().await?;
+        moved.map(drop)
+    }
+
+    /// Checks every page and index of the database, not the bytes it tells of. Cost: O(rows).
+    ///
+    /// # Errors
+    /// [`ChunkStoreError::Corrupt`] where something is wrong; the next start then sets the file aside.
+    pub async fn check(&self) -> Result<(), ChunkStoreError> {
+        let checked = match self.read(query(statements::CHECK_EVERYTHING)).await {
+            Ok(rows) => rows::verdict(&rows),
+            Err(error) => Err(error),
+        };
+        self.noted(checked)
+    }
+
+    async fn write(&self, durability: Durability) -> Result<Writing<'_>, ChunkStoreError> {
+        let mut guard = self.writer.lock().await;
+        guard
+            .as_mut()
+            .ok_or_else(closed)?
+            .begin(match self.durability {
+                Durability::ProcessCrash => durability,
+                Durability::PowerCut => Durability::PowerCut,
+            })
+            .await?;
+        Ok(Writing { guard })
+    }
+
+    /// Reads on the first free reader, or waits for the one whose turn it is.
+    async fn read(&self, query: Query) -> Result<Vec<SqliteRow>, ChunkStoreError> {
+        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        let free = self
+            .readers
+            .iter()
+            .find_map(|reader| reader.try_lock().ok());
+        let mut guard = match (free, turn.checked_rem(self.readers.len())) {
+            (Some(guard), _) => guard,
+            (None, Some(turn)) => match self.readers.get(turn) {
+                Some(reader) => reader.lock().await,
+                None => self.writer.lock().await,
+            },
+            (None, None) => self.writer.lock().await,
+        };
+        let connection = guard.as_mut().ok_or_else(closed)?;
+        // The writer answers where there is no reader, and must not show a transaction that was left open.
+        connection.settle().await;
+        connection.fetch(query).await
+    }
+
+    async fn read_entry(&self, key: &CacheKey) -> Result<Option<EntryRecord>, ChunkStoreError> {
+        let rows = self.read(by_key(statements::ENTRY_BY_KEY, key)).await?;
+        rows.first().map(rows::entry).transpose()
+    }
+
+    async fn add_entry(
+        &self,
+        key: &CacheKey,
+        now_unix: i64,
+    ) -> Result<EntryRecord, ChunkStoreError> {
+        let mut writing = self.write(Durability::PowerCut).await?;
+        let writer = writing.connection()?;
+        let outcome = add_entry(writer, key, now_unix).await;
+        writer.end(outcome).await
+    }
+
+    /// Leaves word for the next start where the database turned out to be damaged. A start reads the
+    /// entries only, and would not find damage among the chunks; so it would be met again and again.
+    fn noted<T>(&self, outcome: Result<T, ChunkStoreError>) -> Result<T, ChunkStoreError> {
+        if let (Err(ChunkStoreError::Corrupt(_)), Some(suspicion)) = (&outcome, &self.suspicion) {
+            // If even this fails, the damage is met again, and reported again.
+            let _ = std::fs::File::create(suspicion);
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl ChunkStore for SqliteChunkStore {
+    async fn entries(&self) -> Result<Vec<EntryRecord>, ChunkStoreError> {
+        let rows = self.read(query(statements::ENTRIES)).await;
+        self.noted(rows.and_then(|rows| rows.iter().map(rows::entry).collect()))
+    }
+
+    async fn entry(&self, key: &CacheKey) -> Result<Option<EntryRecord>, ChunkStoreError> {
+        self.noted(self.read_entry(key).await)
+    }
+
+    async fn ensure_entry(
+        &self,
+        key: &CacheKey,
+        now_unix: i64,
+    ) -> Result<EntryRecord, ChunkStoreError> {
+        let entry = match self.read_entry(key).await {
+            Ok(Some(entry)) => Ok(entry),
+            Ok(None) => self.add_entry(key, now_unix).await,
+            Err(error) => Err(error),
+        };
+        self.noted(entry)
+    }
+
+    async fn begin_generation(
+        &self,
+        entry: EntryId,
+        new: NewGeneration,
+    ) -> Result<GenerationRecord, ChunkStoreError> {
+        new.check()?;
+        let mut writing = self.write(Durability::PowerCut).await?;
+        let writer = writing.connection()?;
+        let outcome = begin_generation(writer, entry, new).await;
+        self.noted(writer.end(outcome).await)
+    }
+
+    async fn segments(
+        &self,
+        generation: GenerationId,
+    ) -> Result<Vec<SegmentSummary>, ChunkStoreError> {
+        let ask = query(statements::SEGMENTS).bind(rows::id(generation.get()));
+        let rows = self.read(ask).await;
+        self.noted(rows.and_then(|rows| rows.iter().map(rows::summary).collect()))
+    }
+
+    async fn segment(
+        &self,
+        generation: GenerationId,
+        segment: u32,
+    ) -> Result<Option<SegmentRecord>, ChunkStoreError> {
+        let ask = query(statements::SEGMENT)
+            .bind(rows::id(generation.get()))
+            .bind(segment);
+        let rows = self.read(ask).await;
+        self.noted(rows.and_then(|rows| rows.first().map(rows::segment).transpose()))
+    }
+
+    async fn retired_generations(&self) -> Result<Vec<GenerationId>, ChunkStoreError> {
+        let rows = self.read(query(statements::RETIRED)).await;
+        self.noted(rows.and_then(|rows| {
+            rows.iter()
+                .map(|row| rows::unsigned(row, "generation_id").map(GenerationId::new))
+                .collect()
+        }))
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobRecord>, ChunkStoreError> {
+        let rows = self.read(query(statements::JOBS)).await;
+        self.noted(rows.and_then(|rows| rows.iter().map(rows::job).collect()))
+    }
+
+    async fn commit(&self, writes: Vec<StoreWrite>) -> Result<(), ChunkStoreError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let mut writing = self.write(Durability::ProcessCrash).await?;
+        let writer = writing.connection()?;
+        let outcome = batch::apply(writer, writes).await;
+        self.noted(writer.end(outcome).await)
+    }
+}
+
+/// The writer, with a transaction begun.
+struct Writing<'a> {
+    guard: MutexGuard<'a, Option<Connection>>,
+}
+
+impl Writing<'_> {
+    fn connection(&mut self) -> Result<&mut Connection, ChunkStoreError> {
+        self.guard.as_mut().ok_or_else(closed)
+    }
+}
+
+async fn add_entry(
+    writer: &mut Connection,
+    key: &CacheKey,
+    now_unix: i64,
+) -> Result<EntryRecord, ChunkStoreError> {
+    writer
+        .change(by_key(statements::ADD_ENTRY, key).bind(now_unix))
+        .await?;
+    let rows = writer.fetch(by_key(statements::ENTRY_BY_KEY, key)).await?;
+    rows::entry(rows.first().ok_or(NO_ENTRY)?)
+}
+
+async fn begin_generation(
+    writer: &mut Connection,
+    entry: EntryId,
+    new: NewGeneration,
+) -> Result<GenerationRecord, ChunkStoreError> {
+    let owner = rows::id(entry.get());
+    let ask = query(statements::ENTRY_EXISTS).bind(owner);
+    if writer.fetch(ask).await?.is_empty() {
+        return Err(NO_ENTRY);
+    }
+    let nonce = rows::number(new.nonce)?;
+    let rows = writer
+        .fetch(query(statements::GENERATION_BY_NONCE).bind(nonce))
+        .await?;
+    let known = rows.first().map(rows::generation).transpose()?;
+    writer
+        .change(query(statements::RETIRE_CURRENT).bind(owner))
+        .await?;
+    if let Some(known) = known {
+        if known.entry != entry || known.segment_size != new.segment_size {
+            return Err(ChunkStoreError::refused(
+                "a nonce belongs to one generation only",
+            ));
+        }
+        writer
+            .change(query(statements::MAKE_CURRENT).bind(rows::id(known.id.get())))
+            .await?;
+        return Ok(known);
+    }
+    let representation = &new.representation;
+    let add = query(statements::ADD_GENERATION)
+        .bind(owner)
+        .bind(nonce)
+        .bind(representation.total_len.map(rows::number).transpose()?)
+        .bind(
+            representation
+                .etag
+                .as_ref()
+                .map(|tag| tag.as_str().to_owned()),
+        )
+        .bind(representation.last_modified.map(|time| time.unix_seconds))
+        .bind(representation.last_modified.map(|time| time.is_strong))
+        .bind(representation.content_type.as_deref().map(str::to_owned))
+        .bind(new.accepts_ranges)
+        .bind(rows::number(new.segment_size)?)
+        .bind(new.freshness.validated_unix)
+        .bind(new.freshness.fresh_until_unix);
+    let rows = writer.fetch(add).await?;
+    let added = rows.first().ok_or(NO_ENTRY)?;
+    Ok(GenerationRecord {
+        id: GenerationId::new(rows::unsigned(added, "generation_id")?),
+        entry,
+        representation: new.representation,
+        accepts_ranges: new.accepts_ranges,
+        segment_size: new.segment_size,
+        nonce: new.nonce,
+        freshness: new.freshness,
+        recorded_bytes: 0,
+    })
+}
+
+fn by_key(sql: &'static str, key: &CacheKey) -> Query {
+    query(sql)
+        .bind(key.origin().to_owned())
+        .bind(key.path().to_owned())
+        .bind(key.query().to_owned())
+        .bind(key.partition().to_owned())
+}

@@ -1,0 +1,9 @@
+//! The index in SQLite, from outside: one binary, because linking SQLite once is enough.
+
+mod conformance;
+mod cost;
+mod crash;
+mod faults;
+mod model;
+mod restart;
+mod samples;
