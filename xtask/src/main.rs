@@ -1,10 +1,11 @@
 //! The repository's own chores. They need nothing but cargo, and the network only as far as the loopback.
 //!
 //! ```text
-//! cargo xtask ci         everything below but the last two, with clippy, tests and documentation
+//! cargo xtask ci         the next three, with clippy, tests and documentation
 //! cargo xtask arch       the crates' arrows, held against docs/ARCHITECTURE.md
 //! cargo xtask tidy       the rules of style that no lint knows
 //! cargo xtask isolate    every crate builds and packages alone
+//! cargo xtask proofs     which test proves which requirement
 //! cargo xtask e2e        chunkd between nginx and real players
 //! cargo xtask bench      cold | seek: latencies against their targets
 //! ```
@@ -22,6 +23,7 @@ mod ci;
 mod e2e;
 mod http;
 mod isolate;
+mod proofs;
 mod random;
 mod run;
 mod structure;
@@ -32,7 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | ci | e2e | bench";
+const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | proofs | ci | e2e | bench";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -50,6 +52,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
     match args {
         ["arch"] => structure::check()?,
         ["tidy"] => tidy::check()?,
+        ["proofs"] => proofs::check()?,
         ["isolate"] => isolate::check()?,
         ["ci"] => ci::check()?,
         ["e2e", rest @ ..] => return e2e::main(rest),

@@ -52,7 +52,8 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-fn text_files(root: &Path) -> Result<Vec<PathBuf>> {
+/// Every text file below a folder that is ours to judge, in order.
+pub(crate) fn text_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {

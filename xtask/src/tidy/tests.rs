@@ -88,7 +88,7 @@ fn ignored_tests() {
 }
 
 #[test]
-fn sleeping_tests() {
+fn r26_a_test_that_sleeps_is_refused() {
     let sleep = concat!("    std::thread::", "sleep(d);");
     let virtual_sleep = concat!("    tokio::time::", "sleep(d).await;");
     is_refused("a/tests/b.rs", sleep, "sleeps");
