@@ -6,6 +6,18 @@
 //! Start with [`ByteRange`] and [`RangeSet`] for coverage, [`ChunkGeometry`] for the arithmetic between
 //! bytes and chunks, [`DemandQueue`] for explicit requests, and [`scheduler::Scheduler`] for the whole.
 //!
+//! | question | answered by |
+//! |---|---|
+//! | which bytes are there, which are missing | [`RangeSet`], [`BlockMap`] |
+//! | which chunk is a byte in, which bytes are a chunk | [`ChunkSize`], [`ChunkGeometry`] |
+//! | what was asked for and goes next | [`DemandQueue`], [`Priority`] |
+//! | how far to fetch ahead of a reader | [`ReadAhead`], [`ConsumptionRate`] |
+//! | how fast does an origin answer, and when to ask again | [`RateEstimator`], [`RoundTrip`], [`RetryPolicy`] |
+//! | what to forget, and is there room | [`EvictionIndex`], [`SpaceLedger`] |
+//! | is this the same entry, the same file | [`CacheKey`], [`Representation`] |
+//!
+//! All arithmetic is on integers, and checked or saturating: no offset, length, rate or time panics.
+//!
 //! ```
 //! use chunk_core::{ByteRange, ChunkGeometry, ChunkSize, RangeSet};
 //!
@@ -34,6 +46,7 @@ mod queue;
 mod range;
 mod range_set;
 mod read_ahead;
+mod representation;
 mod retry;
 mod space;
 mod time;
@@ -44,15 +57,13 @@ pub use block::{BLOCK_SIZE, BlockMap};
 pub use estimate::{ConsumptionRate, RateEstimator, RoundTrip};
 pub use eviction::{EvictionIndex, Place, Victim};
 pub use geometry::{ChunkGeometry, ChunkSize, GeometryError};
-pub use identity::{
-    CacheKey, CacheKeyError, DEFAULT_SIGNATURE_PARAMETERS, ETag, EntryId, GenerationId,
-    LastModified, Representation,
-};
+pub use identity::{CacheKey, CacheKeyError, DEFAULT_SIGNATURE_PARAMETERS, EntryId, GenerationId};
 pub use priority::Priority;
 pub use queue::{Demand, DemandQueue, Pushed};
 pub use range::{ByteRange, RangeError};
 pub use range_set::RangeSet;
 pub use read_ahead::{ReadAhead, ReadAheadPolicy};
+pub use representation::{ETag, LastModified, Representation};
 pub use retry::{RetryPolicy, RetryState};
 pub use space::{Shortfall, SpaceLedger};
 pub use time::Tick;
