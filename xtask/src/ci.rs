@@ -40,6 +40,8 @@ pub(crate) fn check() -> Result<()> {
 fn clippy() -> Result<()> {
     run(&mut cargo([
         "clippy",
+        // The first step that resolves dependencies also says whether the lock file was forgotten.
+        "--locked",
         "--workspace",
         "--all-targets",
         "--all-features",
