@@ -168,6 +168,39 @@ fn a_stall_shows_when_it_is_recorded_and_idle_time_does_not() {
 }
 
 #[test]
+fn the_deviation_is_the_formulas() {
+    let mut estimator = RateEstimator::new(Duration::from_secs(60));
+    estimator.start(Tick::ZERO);
+    estimator.record(at(SECOND), 1_000_000);
+    assert_eq!(estimator.deviation(), Some(0));
+    // The second sample has half of the weight: 2 MB/s away from what was, so 1 MB/s.
+    estimator.record(at(2 * SECOND), 3_000_000);
+    assert_eq!(estimator.deviation(), Some(1_000_000));
+    assert_eq!(estimator.rate(), Some(2_000_000));
+}
+
+#[test]
+fn the_time_from_the_last_byte_to_the_stop_is_idle() {
+    let mut estimator = RateEstimator::default();
+    estimator.start(Tick::ZERO);
+    estimator.record(at(SECOND), 1_000_000);
+    estimator.stop(at(2 * SECOND));
+    assert_eq!(estimator.rate(), Some(1_000_000));
+}
+
+#[test]
+fn bytes_that_took_no_time_are_not_put_down_to_the_next_answer() {
+    let mut estimator = RateEstimator::default();
+    estimator.start(at(SECOND));
+    estimator.record(at(SECOND), 1_000_000);
+    estimator.stop(at(SECOND));
+    assert_eq!(estimator.rate(), None);
+    estimator.start(at(2 * SECOND));
+    estimator.record(at(3 * SECOND), 7_000);
+    assert_eq!(estimator.rate(), Some(7_000));
+}
+
+#[test]
 fn a_short_answer_still_counts() {
     let mut estimator = RateEstimator::default();
     estimator.start(Tick::ZERO);
@@ -195,6 +228,8 @@ fn one_slow_answer_does_not_move_the_round_trip() {
     assert_eq!(trip.upper_bound(), Some(Duration::from_millis(120)));
     trip.record(Duration::from_millis(50));
     assert_eq!(trip.estimate(), Some(Duration::from_millis(45)));
+    // RFC 6298, 2.3: three quarters of 20 and a quarter of 10.
+    assert_eq!(trip.deviation(), Some(Duration::from_micros(17_500)));
     trip.record(Duration::from_secs(9));
     assert_eq!(trip.estimate(), Some(Duration::from_millis(50)));
 }
