@@ -14,8 +14,13 @@
 //! let fetcher = ScriptedFetcher::new(world, link);
 //! assert_eq!(fetcher.journal().requests(), 0);
 //! ```
+//!
+//! [`fetcher_conformance!`](crate::fetcher_conformance) expands to one named test per rule of the port's
+//! contract, for any fetcher that can be pointed at an [`OriginWorld`].
 
 mod answered;
+mod conformance;
+pub mod rules;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -77,6 +82,15 @@ impl Deref for ScriptedFetcher {
 #[async_trait]
 impl ChunkFetcher for ScriptedFetcher {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchOutcome, FetchError> {
+        let empty = match request.wanted {
+            Wanted::Span { start, end } => end.is_some_and(|end| end <= start),
+            Wanted::Suffix { len } => len == 0,
+        };
+        if empty {
+            return Err(FetchError::Forbidden {
+                reason: "an empty range".to_owned(),
+            });
+        }
         let asked = as_http(&request);
         let mut releases = self.world.releases();
         let (answer, object) = self.world.answer(&asked);
@@ -238,7 +252,7 @@ fn as_http(request: &FetchRequest) -> Request {
             let time = known.last_modified.filter(|time| time.is_strong);
             if let Some(tag) = known.strong_etag() {
                 headers.push(("if-range".to_owned(), tag.as_str().to_owned()));
-            } else if let Some(time) = time {
+            } else if let (None, Some(time)) = (&known.etag, time) {
                 headers.push(("if-range".to_owned(), http_date(time.unix_seconds)));
             }
         }

@@ -94,3 +94,14 @@ async fn a_cut_body_ends_with_interrupted() {
     assert!(matches!(last, Some(Err(FetchError::Interrupted(_)))));
     assert!(fetched.body.next().await.is_none());
 }
+
+mod conformance {
+    use crate::fetcher::ScriptedFetcher;
+    use crate::origin::{Link, OriginWorld};
+
+    async fn fresh(world: OriginWorld) -> (ScriptedFetcher, ()) {
+        (ScriptedFetcher::new(world, Link::new()), ())
+    }
+
+    crate::fetcher_conformance!(fresh);
+}

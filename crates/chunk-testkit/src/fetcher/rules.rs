@@ -1,0 +1,729 @@
+//! The rules of the fetcher's contract, one function each.
+//!
+//! Each takes a fetcher whose unnamed origin serves [`world`], and panics where the rule is broken. They
+//! run in paused time: a wait for something that never happens fails at once.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_core::{CacheKey, Representation};
+use chunk_ports::{
+    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Resource, Secret,
+    Wanted,
+};
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use crate::origin::{
+    Cut, Fault, OriginObject, OriginWorld, TagKind, When, content, verify_content,
+};
+
+/// The one object of [`world`].
+const FILM: &str = "film.mkv";
+
+/// Its length: a multiple of no block.
+const LEN: u64 = 300_007;
+
+/// A text that stands for a signature in every target asked for.
+const PLANTED: &str = "planted-secret";
+
+/// What the rules expect the origin to hold.
+#[must_use]
+pub fn world() -> OriginWorld {
+    let world = OriginWorld::new();
+    world.put(OriginObject::new(FILM, LEN));
+    world
+}
+
+fn film() -> Representation {
+    OriginObject::new(FILM, LEN).representation()
+}
+
+fn asked(wanted: Wanted, condition: Condition) -> FetchRequest {
+    let target = format!("/{FILM}?token={PLANTED}");
+    let key = CacheKey::new("", &target, &["token"]).unwrap();
+    FetchRequest {
+        resource: Resource::new(Arc::new(key), Secret::new(target)),
+        wanted,
+        condition,
+    }
+}
+
+fn span(start: u64, end: u64) -> FetchRequest {
+    continued(start, end, Condition::Any)
+}
+
+fn continued(start: u64, end: u64, condition: Condition) -> FetchRequest {
+    let end = Some(end);
+    asked(Wanted::Span { start, end }, condition)
+}
+
+/// What `future` gives, if it ever gives anything.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    let day = Duration::from_secs(24 * 3600);
+    let given = tokio::time::timeout(day, future).await;
+    given.expect("nothing happened for a day")
+}
+
+async fn body<F: ChunkFetcher + ?Sized>(fetcher: &F, request: FetchRequest) -> FetchedBody {
+    match soon(fetcher.fetch(request)).await {
+        Ok(FetchOutcome::Body(body)) => body,
+        other => panic!("bytes were expected, not {other:?}"),
+    }
+}
+
+async fn failure<F: ChunkFetcher + ?Sized>(fetcher: &F, request: FetchRequest) -> FetchError {
+    match soon(fetcher.fetch(request)).await {
+        Err(error) => error,
+        other => panic!("an error was expected, not {other:?}"),
+    }
+}
+
+/// All bytes of a body, and its error if it ends with one. Nothing may follow an error.
+async fn drain(mut fetched: FetchedBody) -> (Vec<u8>, Option<FetchError>) {
+    let mut bytes = Vec::new();
+    while let Some(item) = soon(fetched.body.next()).await {
+        match item {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(error) => {
+                assert!(
+                    soon(fetched.body.next()).await.is_none(),
+                    "more after an error"
+                );
+                return (bytes, Some(error));
+            }
+        }
+    }
+    (bytes, None)
+}
+
+/// Checks that a body gives exactly `start..end` of version `version`.
+async fn assert_bytes(fetched: FetchedBody, version: u64, start: u64, end: u64) {
+    assert_eq!(fetched.start, start);
+    let (bytes, error) = drain(fetched).await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(bytes.len() as u64, end - start);
+    assert_eq!(verify_content(FILM, version, start, &bytes), Ok(()));
+}
+
+/// The bytes are those asked for, and the head tells length, validators and type.
+pub async fn a_range_comes_right_and_says_what_it_is<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    _world: &OriginWorld,
+) {
+    for (start, end) in [(0, 1), (65_535, 65_537), (1000, 200_000), (LEN - 1, LEN)] {
+        let fetched = body(fetcher, span(start, end)).await;
+        assert_eq!(fetched.representation, film());
+        assert_eq!(fetched.end, Some(end));
+        assert!(fetched.accepts_ranges);
+        assert!(fetched.verdict.storable);
+        assert_bytes(fetched, 1, start, end).await;
+    }
+}
+
+/// A span without an end is the rest of the file.
+pub async fn an_open_range_goes_to_the_end<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    _world: &OriginWorld,
+) {
+    for start in [0, 250_000] {
+        let wanted = Wanted::Span { start, end: None };
+        let fetched = body(fetcher, asked(wanted, Condition::Any)).await;
+        assert_eq!(fetched.end, Some(LEN));
+        assert_bytes(fetched, 1, start, LEN).await;
+    }
+}
+
+/// The last n bytes are the last n bytes; more than there are is the whole file.
+pub async fn trap12_a_suffix_is_the_end_of_the_file<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    _world: &OriginWorld,
+) {
+    for len in [1, 500, LEN, LEN + 1, u64::MAX] {
+        let fetched = body(fetcher, asked(Wanted::Suffix { len }, Condition::Any)).await;
+        assert_bytes(fetched, 1, LEN.saturating_sub(len), LEN).await;
+    }
+}
+
+/// A span past the end gives what is there.
+pub async fn trap12_a_range_that_reaches_past_the_end_is_clipped<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    _world: &OriginWorld,
+) {
+    let fetched = body(fetcher, span(LEN - 10, LEN + 1000)).await;
+    assert_eq!(fetched.end, Some(LEN));
+    assert_bytes(fetched, 1, LEN - 10, LEN).await;
+}
+
+/// A span that starts past the end is an error that tells the length.
+pub async fn trap12_a_range_past_the_end_is_unsatisfiable<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    _world: &OriginWorld,
+) {
+    for start in [LEN, LEN + 5000, u64::MAX - 1] {
+        let error = failure(fetcher, span(start, u64::MAX)).await;
+        let FetchError::Unsatisfiable { total_len } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(total_len, Some(LEN));
+    }
+}
+
+/// No range of HTTP is empty or reversed; none is made up.
+pub async fn an_empty_range_is_not_asked_for<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let empty = asked(Wanted::Suffix { len: 0 }, Condition::Any);
+    for request in [span(5, 5), span(9, 5), empty] {
+        let error = failure(fetcher, request).await;
+        assert!(matches!(error, FetchError::Forbidden { .. }), "{error:?}");
+    }
+    assert_eq!(world.journal().requests(), 0);
+}
+
+/// No probe before, no retry after.
+pub async fn one_call_is_one_request<F: ChunkFetcher + ?Sized>(fetcher: &F, world: &OriginWorld) {
+    assert_bytes(body(fetcher, span(0, 10)).await, 1, 0, 10).await;
+    assert_eq!(world.journal().requests(), 1);
+    world.fault(FILM, When::Next, Fault::status(503));
+    failure(fetcher, span(0, 10)).await;
+    assert_eq!(world.journal().requests(), 2);
+    world.fault(FILM, When::Next, Fault::NoAnswer);
+    let error = failure(fetcher, span(0, 10)).await;
+    assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
+    assert!(error.is_retryable());
+    assert_eq!(world.journal().requests(), 3);
+}
+
+/// Eight bodies read in turns are all right.
+pub async fn concurrent_calls_do_not_disturb_each_other<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let calls = (0..8).map(async |n| {
+        let start = n * 30_000;
+        assert_bytes(
+            body(fetcher, span(start, start + 40_000)).await,
+            1,
+            start,
+            start + 40_000,
+        )
+        .await;
+    });
+    futures_util::future::join_all(calls).await;
+    assert_eq!(world.journal().requests(), 8);
+    assert_eq!(world.journal().distinct_bytes_of(FILM), 250_000);
+}
+
+/// A short part is a part: the head says where it ends, and its end is no error.
+pub async fn a_part_may_end_earlier_than_asked<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Next, Fault::EndEarlier { by: 400 });
+    let fetched = body(fetcher, span(100, 1100)).await;
+    assert_eq!(fetched.end, Some(700));
+    assert_bytes(fetched, 1, 100, 700).await;
+}
+
+/// Chunked bodies end where they end, whether a part says its length or the whole does not.
+pub async fn a_body_without_length_ends_well<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Always, Fault::Chunked);
+    let part = body(fetcher, span(100, 5000)).await;
+    assert_eq!(part.end, Some(5000));
+    assert_bytes(part, 1, 100, 5000).await;
+    world.fault(FILM, When::Always, Fault::IgnoreRange);
+    world.fault(FILM, When::Always, Fault::Chunked);
+    let whole = body(fetcher, span(100, 5000)).await;
+    assert_eq!((whole.end, whole.representation.total_len), (None, None));
+    assert_bytes(whole, 1, 0, LEN).await;
+}
+
+/// `Cache-Control` decides what may be kept, and for how long.
+pub async fn no_store_and_private_are_not_storable<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for (control, storable, seconds) in [
+        ("no-store", false, 0),
+        ("private, max-age=60", false, 0),
+        ("max-age=60", true, 60),
+    ] {
+        world.put(OriginObject::new(FILM, LEN).header("Cache-Control", control));
+        let verdict = body(fetcher, span(0, 10)).await.verdict;
+        assert_eq!(verdict.storable, storable, "{control}");
+        if storable {
+            assert_eq!(verdict.fresh_for, Duration::from_secs(seconds), "{control}");
+        }
+    }
+}
+
+/// The same representation, by tag or by time, is confirmed without a byte.
+pub async fn an_unchanged_file_is_confirmed<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for tag in [TagKind::Strong, TagKind::Weak, TagKind::Absent] {
+        let object = OriginObject::new(FILM, LEN).tag(tag.clone());
+        let condition = Condition::IfChanged(object.representation());
+        world.put(object.header("Cache-Control", "max-age=60"));
+        let outcome = soon(fetcher.fetch(continued(0, 100, condition))).await;
+        let Ok(FetchOutcome::NotModified(verdict)) = outcome else {
+            panic!("{tag:?}: {outcome:?}");
+        };
+        assert_eq!(verdict.fresh_for, Duration::from_secs(60));
+    }
+    assert_eq!(world.journal().bytes_of(FILM), 0);
+}
+
+/// Another representation comes at once, in the same exchange.
+pub async fn a_changed_file_comes_with_its_bytes<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.set_version(FILM, 2);
+    let request = continued(50, 100, Condition::IfChanged(film()));
+    let fetched = body(fetcher, request).await;
+    assert!(film().differs_from(&fetched.representation));
+    assert_bytes(fetched, 2, 50, 100).await;
+    assert_eq!(world.journal().requests(), 1);
+}
+
+/// The origin sees the end, and is not asked for the rest.
+pub async fn dropping_a_body_ends_the_transfer<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Always, Fault::StallAfter { bytes: 1000 });
+    let mut fetched = body(fetcher, span(0, 100_000)).await;
+    soon(fetched.body.next()).await.unwrap().unwrap();
+    assert_eq!(world.journal().in_flight(), 1);
+    drop(fetched);
+    soon(
+        world
+            .journal()
+            .wait_until(|journal| journal.in_flight() == 0),
+    )
+    .await;
+    assert!(world.journal().last().unwrap().ended_by_peer);
+}
+
+/// The same before the answer has begun.
+pub async fn dropping_the_call_ends_the_transfer<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Always, Fault::StallBeforeHead);
+    tokio::select! {
+        outcome = fetcher.fetch(span(0, 100)) => panic!("{outcome:?}"),
+        () = world.journal().wait_until(|journal| journal.in_flight() == 1) => {}
+    }
+    soon(
+        world
+            .journal()
+            .wait_until(|journal| journal.in_flight() == 0),
+    )
+    .await;
+    assert!(world.journal().last().unwrap().ended_by_peer);
+}
+
+/// The origin sends no more than fits in the transport's buffers.
+pub async fn what_is_not_polled_is_not_read<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let len = 64 << 20;
+    world.put(OriginObject::new(FILM, len));
+    let mut fetched = body(fetcher, span(0, len)).await;
+    soon(fetched.body.next()).await.unwrap().unwrap();
+    // In paused time a second passes once nobody has anything left to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sent = world.journal().bytes_of(FILM);
+    assert!(
+        sent < len / 2,
+        "{sent} bytes were sent to a reader that took one piece"
+    );
+}
+
+/// An ignored range is mapped from 0, never to where the range would have been.
+pub async fn fault01_a_200_to_a_range_starts_at_0_and_says_so<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Always, Fault::IgnoreRange);
+    for condition in [Condition::Any, Condition::Continue(film())] {
+        let fetched = body(fetcher, continued(5000, 6000, condition)).await;
+        assert!(!fetched.accepts_ranges);
+        assert_eq!(fetched.end, Some(LEN));
+        assert_bytes(fetched, 1, 0, LEN).await;
+    }
+}
+
+/// A part is used only where it says that it is the one asked for.
+pub async fn fault02_a_part_with_a_wrong_or_no_range_is_refused<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let said = |text: &str| Fault::ContentRange(text.to_owned());
+    for fault in [
+        Fault::StartLater { by: 1 },
+        Fault::NoContentRange,
+        said("bytes 199-100/300007"),
+        said("bytes 0-99/300007"),
+        said("bytes 100-300007/300007"),
+        said("bytes 100-200/300007"),
+        said("bytes 100-199/150"),
+        said("items 100-199/300007"),
+        said("bytes */300007"),
+        said("nonsense"),
+    ] {
+        world.fault(FILM, When::Next, fault.clone());
+        let error = failure(fetcher, span(100, 200)).await;
+        assert!(
+            matches!(error, FetchError::Refused { .. }),
+            "{fault:?}: {error:?}"
+        );
+        assert!(!error.is_retryable());
+    }
+    world.fault(FILM, When::Next, Fault::StartLater { by: 1 });
+    let suffix = asked(Wanted::Suffix { len: 100 }, Condition::Any);
+    // One byte fewer of the end is still the end.
+    assert_bytes(body(fetcher, suffix).await, 1, LEN - 99, LEN).await;
+    world.fault(FILM, When::Next, said("bytes 0-99/300007"));
+    let suffix = asked(Wanted::Suffix { len: 100 }, Condition::Any);
+    let error = failure(fetcher, suffix).await;
+    assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+}
+
+/// The total counts among what tells two files apart.
+pub async fn trap10_a_part_of_another_file_is_not_continued<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Next, Fault::WrongTotal(LEN + 1));
+    let error = failure(fetcher, continued(100, 200, Condition::Continue(film()))).await;
+    let FetchError::Changed { now } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(now.total_len, Some(LEN + 1));
+}
+
+/// What came before the cut is good, and the rest begins exactly there.
+pub async fn fault03_short_body_is_interrupted_and_resumed_exactly<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let (start, end) = (1000, 140_000);
+    for bytes in [0, 1, 64_535, 64_536, 64_537, 65_536, end - start - 1] {
+        for how in [Cut::Close, Cut::Reset] {
+            world.fault(FILM, When::Next, Fault::CutAfter { bytes, how });
+            let request = continued(start, end, Condition::Any);
+            let (mut got, error) = match soon(fetcher.fetch(request)).await {
+                Ok(FetchOutcome::Body(fetched)) => drain(fetched).await,
+                // A reset may overtake the head.
+                Err(error) => (Vec::new(), Some(error)),
+                Ok(other) => panic!("{other:?}"),
+            };
+            let error = error.expect("a short body is not the whole of it");
+            assert!(error.is_retryable(), "{error:?}");
+            if how == Cut::Close {
+                assert!(matches!(error, FetchError::Interrupted(_)), "{error:?}");
+                assert_eq!(got.len() as u64, bytes);
+            }
+            assert!(got.len() as u64 <= bytes);
+            let resumed = start + got.len() as u64;
+            let rest = body(
+                fetcher,
+                continued(resumed, end, Condition::Continue(film())),
+            )
+            .await;
+            let (rest, error) = drain(rest).await;
+            assert!(error.is_none(), "{error:?}");
+            got.extend_from_slice(&rest);
+            assert_eq!(got.len() as u64, end - start);
+            assert_eq!(verify_content(FILM, 1, start, &got), Ok(()));
+        }
+    }
+}
+
+/// Bytes beyond the promise never reach the caller, and the next exchange is not confused by them.
+pub async fn fault04_a_longer_body_is_cut<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for by in [1, 100_000] {
+        for fault in [
+            Fault::LongerThanRange { by },
+            Fault::LongerThanLength { by },
+        ] {
+            world.fault(FILM, When::Next, fault);
+            assert_bytes(body(fetcher, span(100, 5000)).await, 1, 100, 5000).await;
+            assert_bytes(body(fetcher, span(7, 9)).await, 1, 7, 9).await;
+        }
+    }
+}
+
+/// Each of the three alone ends the version that was being read.
+pub async fn fault05_another_tag_time_or_length_is_a_change<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let base = || OriginObject::new(FILM, LEN);
+    let untagged = || base().tag(TagKind::Absent);
+    for (before, after) in [
+        (base(), base().tag(TagKind::Fixed("\"other\"".to_owned()))),
+        (untagged(), untagged().last_modified(Some(1_700_000_060))),
+        (
+            base().without_validators(),
+            OriginObject::new(FILM, LEN + 1).without_validators(),
+        ),
+        (
+            base(),
+            base()
+                .without_validators()
+                .last_modified(Some(1_800_000_000)),
+        ),
+    ] {
+        world.put(after.clone());
+        for ignored in [false, true] {
+            world.clear_faults(FILM);
+            if ignored {
+                world.fault(FILM, When::Next, Fault::IgnoreRange);
+            }
+            let condition = Condition::Continue(before.representation());
+            let error = failure(fetcher, continued(100, 200, condition)).await;
+            let FetchError::Changed { now } = error else {
+                panic!("{after:?}: {error:?}");
+            };
+            assert_eq!(now.etag, after.representation().etag);
+        }
+    }
+}
+
+/// `If-Range` carries a strong validator or nothing; a weak one is compared, not trusted.
+pub async fn fault06_weak_validators_are_not_sent_as_if_range<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let base = || OriginObject::new(FILM, LEN);
+    let modified = 1_700_000_000;
+    for (object, sent) in [
+        (base(), base().etag()),
+        (base().tag(TagKind::Weak), None),
+        (base().without_validators(), None),
+        (
+            base().tag(TagKind::Absent),
+            Some("Tue, 14 Nov 2023 22:13:20 GMT".to_owned()),
+        ),
+        // Modified in the very second of the answer: it may have been modified again since.
+        (base().tag(TagKind::Absent).date(modified), None),
+    ] {
+        world.put(object.clone());
+        let first = body(fetcher, span(0, 10)).await;
+        assert_eq!(first.representation, object.representation());
+        let condition = Condition::Continue(first.representation);
+        assert_bytes(body(fetcher, continued(10, 20, condition)).await, 1, 10, 20).await;
+        let record = world.journal().last().unwrap();
+        assert_eq!(record.header("if-range"), sent.as_deref(), "{object:?}");
+    }
+    assert!(
+        !base()
+            .tag(TagKind::Weak)
+            .last_modified(None)
+            .representation()
+            .is_reusable()
+    );
+}
+
+/// Bytes in another coding or with boundaries between them have other offsets.
+pub async fn fault07_coded_and_multipart_answers_are_refused<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for fault in [Fault::Gzip, Fault::Multipart] {
+        world.fault(FILM, When::Next, fault.clone());
+        let error = failure(fetcher, span(0, 100)).await;
+        assert!(
+            matches!(error, FetchError::Refused { .. }),
+            "{fault:?}: {error:?}"
+        );
+    }
+    world.fault(FILM, When::Next, Fault::IgnoreRange);
+    world.fault(FILM, When::Always, Fault::Gzip);
+    let error = failure(fetcher, span(0, 100)).await;
+    assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+}
+
+/// An origin that answers HEAD with an error is as good as any.
+pub async fn fault08_head_is_never_asked<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for status in [403, 405, 500] {
+        world.fault(FILM, When::Always, Fault::HeadStatus(status));
+    }
+    assert_bytes(body(fetcher, span(0, 100)).await, 1, 0, 100).await;
+    let records = world.journal().records();
+    assert!(records.iter().all(|record| record.method == "GET"));
+}
+
+/// Final answers are told as what they are.
+pub async fn fault09_missing_and_denied_are_told_at_once<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for wanted in [401, 403, 404, 407, 410] {
+        world.fault(FILM, When::Next, Fault::status(wanted));
+        let error = failure(fetcher, span(0, 100)).await;
+        assert!(!error.is_retryable());
+        match error {
+            FetchError::NotFound { status } => {
+                assert!(matches!(status, 404 | 410) && status == wanted);
+            }
+            FetchError::Denied { status } => {
+                assert!(matches!(status, 401 | 403 | 407) && status == wanted);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// `Retry-After` reaches the caller.
+pub async fn fault10_patience_is_told<F: ChunkFetcher + ?Sized>(fetcher: &F, world: &OriginWorld) {
+    for (status, said, wait) in [
+        (429, "7", Some(7)),
+        (503, "120", Some(120)),
+        (503, "x", None),
+    ] {
+        world.fault(FILM, When::Next, Fault::retry_after(status, said));
+        let error = failure(fetcher, span(0, 100)).await;
+        assert!(error.is_retryable());
+        assert_eq!(error.retry_after(), wait.map(Duration::from_secs));
+    }
+    world.fault(FILM, When::Next, Fault::status(500));
+    let error = failure(fetcher, span(0, 100)).await;
+    assert!(
+        matches!(error, FetchError::Busy { status: 500, .. }),
+        "{error:?}"
+    );
+}
+
+/// Bytes that do not come are given up after the timeout, not before and not much later.
+pub async fn fault13_a_stall_ends_at_the_progress_timeout<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Next, Fault::StallAfter { bytes: 1000 });
+    let fetched = body(fetcher, span(0, 100_000)).await;
+    let began = Instant::now();
+    let (bytes, error) = drain(fetched).await;
+    assert_eq!(bytes, content(FILM, 1, 0, 1000));
+    assert!(matches!(error, Some(FetchError::Stalled)), "{error:?}");
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_secs(10) && took < Duration::from_secs(12),
+        "{took:?}"
+    );
+    soon(
+        world
+            .journal()
+            .wait_until(|journal| journal.in_flight() == 0),
+    )
+    .await;
+}
+
+/// A reader that pauses does not lose its transfer.
+pub async fn fault13_time_without_polling_does_not_count<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Next, Fault::StallAfter { bytes: 1000 });
+    let mut fetched = body(fetcher, span(0, 2000)).await;
+    let mut got = Vec::new();
+    while got.len() < 1000 {
+        got.extend_from_slice(&soon(fetched.body.next()).await.unwrap().unwrap());
+    }
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    world.release();
+    let (rest, error) = drain(fetched).await;
+    assert!(error.is_none(), "{error:?}");
+    got.extend_from_slice(&rest);
+    assert_eq!(got, content(FILM, 1, 0, 2000));
+}
+
+/// An answer that does not begin is given up in bounded time.
+pub async fn fault13_a_silent_origin_is_given_up<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Next, Fault::StallBeforeHead);
+    let began = Instant::now();
+    let error = failure(fetcher, span(0, 100)).await;
+    assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
+    assert!(
+        began.elapsed() <= Duration::from_secs(60),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+/// A page in place of a film is a change or a refusal, whatever its status.
+pub async fn fault14_a_login_page_is_not_content<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Always, Fault::LoginPage);
+    let error = failure(fetcher, span(0, 100)).await;
+    assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+    for condition in [Condition::Continue(film()), Condition::IfChanged(film())] {
+        let error = failure(fetcher, continued(0, 100, condition)).await;
+        let FetchError::Changed { now } = error else {
+            panic!("{error:?}");
+        };
+        assert!(now.content_type.unwrap().starts_with("text/html"));
+    }
+}
+
+/// Not in the text of an error, not in its causes, not in what is printed to debug it.
+pub async fn fault48_no_error_tells_the_target<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let cut = |how| Fault::CutAfter { bytes: 10, how };
+    let leading = format!("http://169.254.169.254/{PLANTED}");
+    for fault in [
+        Fault::status(404),
+        Fault::status(403),
+        Fault::status(503),
+        Fault::status(418),
+        Fault::NoContentRange,
+        Fault::Gzip,
+        Fault::NoAnswer,
+        Fault::LoginPage,
+        Fault::StallBeforeHead,
+        Fault::StallAfter { bytes: 10 },
+        Fault::redirect(leading),
+        cut(Cut::Close),
+        cut(Cut::Reset),
+    ] {
+        world.fault(FILM, When::Next, fault.clone());
+        let error = match soon(fetcher.fetch(span(0, 100))).await {
+            Ok(FetchOutcome::Body(fetched)) => drain(fetched).await.1,
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Some(error),
+        };
+        let error = error.expect("each of them is a failure");
+        let mut cause: Option<&dyn std::error::Error> = Some(&error);
+        while let Some(told) = cause {
+            let text = format!("{told} {told:?}");
+            assert!(!text.contains(PLANTED), "{fault:?}: {text}");
+            assert!(!text.contains(FILM), "{fault:?}: {text}");
+            cause = told.source();
+        }
+    }
+}
