@@ -331,3 +331,7 @@ impl Shared {
 fn too_many_removals() -> io::Error {
     io::Error::other("segments are being removed faster than one can be opened")
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
