@@ -25,7 +25,8 @@
 //! # Cost
 //! A recorded segment (10 MiB unless configured otherwise) is **one row**, and a commit of N segments of
 //! one generation is **⌈N / 100⌉ + 3 statements**: begin, one look at the generation, one insertion per
-//! 100 rows, commit. [`SqliteChunkStore::statistics`] counts them.
+//! 100 rows, commit; the first commit after a new entry or generation adds one that sets when the log is
+//! synced. [`SqliteChunkStore::statistics`] counts them.
 //!
 //! # Damage
 //! A malformed file is renamed to `<name>.damaged-N` when it is opened, and the index begins empty. A

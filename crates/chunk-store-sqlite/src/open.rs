@@ -122,23 +122,38 @@ async fn attempt(options: &SqliteOptions, path: &Path) -> Result<SqliteChunkStor
         Location::File(_) => Some(beside(path, ".suspect")),
         Location::Memory => None,
     };
-    if let Err(failure) = prepare(&mut writer, suspicion.as_deref()).await {
-        // The error that led here is the one to report.
-        let _ = writer.close().await;
-        return Err(failure);
-    }
-    let mut readers = Vec::new();
-    if matches!(options.location, Location::File(_)) {
-        for _ in 0..options.readers {
-            readers.push(connect(options, path, Role::Reader, &counters).await?);
+    let readers = match prepare(&mut writer, suspicion.as_deref()).await {
+        Ok(()) => connect_readers(options, path, &counters).await,
+        Err(failure) => Err(failure),
+    };
+    let readers = match readers {
+        Ok(readers) => readers,
+        Err(failure) => {
+            // The error that led here is the one to report.
+            let _ = writer.close().await;
+            return Err(failure);
         }
-    }
+    };
     let store = SqliteChunkStore::new(writer, readers, counters, options.durability, suspicion);
     if let Err(error) = probe(&store).await {
         let _ = store.close().await;
         return Err(error.into());
     }
     Ok(store)
+}
+
+async fn connect_readers(
+    options: &SqliteOptions,
+    path: &Path,
+    counters: &Arc<Counters>,
+) -> Result<Vec<Connection>, Failure> {
+    let mut readers = Vec::new();
+    if matches!(options.location, Location::File(_)) {
+        for _ in 0..options.readers {
+            readers.push(connect(options, path, Role::Reader, counters).await?);
+        }
+    }
+    Ok(readers)
 }
 
 #[derive(Clone, Copy)]
@@ -219,7 +234,7 @@ async fn probe(store: &SqliteChunkStore) -> Result<(), ChunkStoreError> {
 
 /// Makes the file if there is none, readable by its owner alone; SQLite gives the files it keeps beside
 /// it the same mode.
-fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]

@@ -18,7 +18,7 @@ use crate::batch::{self, NO_ENTRY};
 use crate::connection::{Connection, Counters, Query, Statistics};
 use crate::error::closed;
 use crate::options::Durability;
-use crate::{rows, statements};
+use crate::{open, rows, statements};
 
 /// An index in one SQLite file, or in memory.
 ///
@@ -68,20 +68,20 @@ impl SqliteChunkStore {
     /// [`ChunkStoreError::Unavailable`]. Without it nothing is lost; the next start is a little slower.
     ///
     /// # Errors
-    /// What SQLite said of the last step; the file is let go of all the same.
+    /// The first thing that went wrong; the file is let go of all the same.
     pub async fn close(&self) -> Result<(), ChunkStoreError> {
+        let mut outcome = Ok(());
         for reader in &self.readers {
             if let Some(reader) = reader.lock().await.take() {
-                reader.close().await?;
+                outcome = outcome.and(reader.close().await);
             }
         }
-        let Some(mut writer) = self.writer.lock().await.take() else {
-            return Ok(());
-        };
-        writer.settle().await;
-        let moved = writer.fetch(query(statements::CHECKPOINT)).await;
-        writer.close().await?;
-        moved.map(drop)
+        if let Some(mut writer) = self.writer.lock().await.take() {
+            writer.settle().await;
+            let moved = writer.fetch(query(statements::CHECKPOINT)).await;
+            outcome = outcome.and(moved.map(drop)).and(writer.close().await);
+        }
+        outcome
     }
 
     /// Checks every page and index of the database, not the bytes it tells of. Cost: O(rows).
@@ -151,7 +151,7 @@ impl SqliteChunkStore {
     fn noted<T>(&self, outcome: Result<T, ChunkStoreError>) -> Result<T, ChunkStoreError> {
         if let (Err(ChunkStoreError::Corrupt(_)), Some(suspicion)) = (&outcome, &self.suspicion) {
             // If even this fails, the damage is met again, and reported again.
-            let _ = std::fs::File::create(suspicion);
+            let _ = open::make_private(suspicion);
         }
         outcome
     }

@@ -7,3 +7,4 @@ mod faults;
 mod model;
 mod restart;
 mod samples;
+mod schema;

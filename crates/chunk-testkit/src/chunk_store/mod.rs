@@ -113,3 +113,21 @@ macro_rules! __chunk_store_tests {
         )+
     };
 }
+
+#[cfg(test)]
+mod tests {
+    /// A rule that the list leaves out is run by nobody.
+    #[test]
+    fn every_rule_is_listed() {
+        let (rules, list) = (include_str!("rules.rs"), include_str!("mod.rs"));
+        let names: Vec<_> = rules
+            .lines()
+            .filter_map(|line| line.strip_prefix("    fn ")?.strip_suffix("(store) {"))
+            .collect();
+        assert!(names.len() > 30, "the rules are found: {names:?}");
+        for name in names {
+            let lines = list.lines().map(|line| line.trim().trim_end_matches(','));
+            assert_eq!(lines.filter(|&line| line == name).count(), 1, "{name}");
+        }
+    }
+}
