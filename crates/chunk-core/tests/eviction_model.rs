@@ -207,6 +207,7 @@ fn age_counts_from_the_last_use() {
     index.insert("new", 1, Place::Middle, 60);
     let older: Vec<_> = index.older_than(50).map(|victim| victim.key).collect();
     assert_eq!(older, ["old"]);
+    assert_eq!(index.older_than(10).next(), None, "used at 10, not before");
     index.touch("old", 70);
     // A clock set back makes nothing old again.
     index.touch("old", 0);
@@ -219,5 +220,9 @@ fn the_ends_of_time_are_times() {
     index.insert(1, u64::MAX, Place::Head, i64::MAX);
     index.insert(2, u64::MAX, Place::Middle, i64::MIN);
     assert_eq!(index.bytes(), u64::MAX);
+    assert_eq!(index.victims(1).next().map(|victim| victim.key), Some(2));
+    let mut index = EvictionIndex::new(CREDIT);
+    index.insert(1, 1, Place::Head, i64::MAX);
+    index.insert(2, 1, Place::Middle, 0);
     assert_eq!(index.victims(1).next().map(|victim| victim.key), Some(2));
 }

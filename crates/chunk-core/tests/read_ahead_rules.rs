@@ -127,6 +127,22 @@ fn a_refill_starts_below_half_and_goes_up_to_the_full_window() {
 }
 
 #[test]
+fn a_seek_to_where_enough_is_ready_asks_for_nothing() {
+    let mut reader = settled(ReadAheadPolicy::DEFAULT);
+    assert!(reader.refill(reader.position(), 0, None, CHUNK).is_some());
+    reader.on_seek(0);
+    assert_eq!(
+        reader.refill(0, ReadAhead::FIRST_WINDOW / 2, None, CHUNK),
+        None
+    );
+    assert!(
+        reader
+            .refill(0, ReadAhead::FIRST_WINDOW / 2 - 1, None, CHUNK)
+            .is_some()
+    );
+}
+
+#[test]
 fn a_window_that_shrinks_ends_the_refill_early() {
     let mut reader = settled(ReadAheadPolicy::DEFAULT);
     let at = reader.position();

@@ -112,6 +112,16 @@ fn trap16_the_floor_is_of_free_space() {
 }
 
 #[test]
+fn more_than_the_cap_never_fits() {
+    let mut ledger = SpaceLedger::new(100);
+    ledger.adopt(100);
+    assert!(!ledger.reserve(100).unwrap_err().is_hopeless);
+    assert!(ledger.reserve(101).unwrap_err().is_hopeless);
+    ledger.freed(100);
+    assert_eq!(ledger.reserve(100), Ok(()));
+}
+
+#[test]
 fn a_lower_cap_says_how_much_has_to_go() {
     let mut ledger = SpaceLedger::new(100);
     ledger.reserve(80).unwrap();
