@@ -48,10 +48,7 @@ pub(crate) enum Opened {
 impl Layout {
     /// Opens the folder, and makes it (0700) with all above it where it is missing.
     pub(crate) fn open(root: &Path) -> io::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(FOLDER_MODE.as_raw_mode())
-            .create(root)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         // The root itself may be reached through a link: the operator named it.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self {

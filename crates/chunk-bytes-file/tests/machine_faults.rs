@@ -16,6 +16,7 @@ use chunk_bytes_file::{FileByteStore, FileByteStoreOptions};
 use chunk_core::GenerationId;
 use chunk_ports::{ByteStore, ByteStoreError, SegmentKey};
 use chunk_testkit::byte_store::content::{assert_right, bytes_at};
+use tempfile::TempDir;
 
 /// Tells a child process where to work.
 const FOLDER: &str = "CHUNK_TEST_FAULT_FOLDER";
@@ -36,8 +37,8 @@ async fn write(store: &FileByteStore, key: SegmentKey, len: usize) -> Result<(),
 }
 
 /// Runs `child`, one of this binary's ignored tests, by `program` with `args` before it. `works` is a command that
-/// shows whether the machine allows it.
-fn run(child: &str, works: &[&str], program: &str, args: &[&str]) {
+/// shows whether the machine allows it. Gives the child's folder, or `None` where it could not run.
+fn run(child: &str, works: &[&str], program: &str, args: &[&str]) -> Option<TempDir> {
     let allowed = Command::new(works[0]).args(&works[1..]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
         let note = format!(
@@ -45,7 +46,7 @@ fn run(child: &str, works: &[&str], program: &str, args: &[&str]) {
             works.join(" ")
         );
         std::io::stderr().write_all(note.as_bytes()).unwrap();
-        return;
+        return None;
     }
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(program)
@@ -62,12 +63,13 @@ fn run(child: &str, works: &[&str], program: &str, args: &[&str]) {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+    Some(folder)
 }
 
 /// Runs `child` in a mount namespace where the folder is a file system of 512 KiB.
 fn on_a_tiny_disk(child: &str) {
     const MOUNT: &str = "mount -t tmpfs -o size=512k,mode=0700 none \"$CHUNK_TEST_FAULT_FOLDER\" && exec \"$0\" \"$@\"";
-    run(
+    let _folder = run(
         child,
         &["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"],
         "unshare",
@@ -213,4 +215,56 @@ async fn failed_flush(folder: &Path) {
         store.read(fresh, 0, 3).await.unwrap(),
         Some(Bytes::copy_from_slice(&bytes_at(fresh, 0, 3)))
     );
+}
+
+/// Which files and folders a flush makes durable, as the kernel sees it: a segment's bytes, then the names
+/// that lead to it, each once.
+#[test]
+fn fault25_a_flush_makes_the_name_durable_too() {
+    const TRACE: &str = "exec strace -f -qq -y -e trace=fsync,fdatasync \
+        -o \"$CHUNK_TEST_FAULT_FOLDER/trace\" \"$0\" \"$@\"";
+    let works = ["strace", "-qq", "-y", "-o", "/dev/null", "true"];
+    let Some(folder) = run("child_flushes", &works, "sh", &["-c", TRACE]) else {
+        return;
+    };
+    let root = folder.path().join("root");
+    let trace = std::fs::read_to_string(folder.path().join("trace")).unwrap();
+    let synced: Vec<_> = trace
+        .lines()
+        .filter_map(|line| {
+            let (_, call) = line.split_once("sync(")?;
+            let (_, path) = call.split_once('<')?;
+            let (path, _) = path.split_once('>')?;
+            let below = Path::new(path).strip_prefix(&root).unwrap();
+            Some(below.to_str().unwrap().to_owned())
+        })
+        .collect();
+    let expected = [
+        // The first segment of a generation: its bytes, its folder's names, its own.
+        &["01/1/0-0.seg", "01", "", "01/1"][..],
+        // The same once more.
+        &["01/1/0-0.seg"],
+        // The second segment.
+        &["01/1/1-0.seg", "01/1"],
+        // Another generation.
+        &["02/2/0-0.seg", "02", "", "02/2"],
+    ]
+    .concat();
+    assert_eq!(synced, expected);
+}
+
+#[tokio::test]
+#[ignore = "started by fault25_a_flush_makes_the_name_durable_too"]
+async fn child_flushes() {
+    let Some(folder) = folder() else { return };
+    let store = FileByteStore::open(folder.join("root")).unwrap();
+    let second = SegmentKey { segment: 1, ..KEY };
+    let other = SegmentKey {
+        generation: GenerationId::new(2),
+        ..KEY
+    };
+    for key in [KEY, KEY, second, other] {
+        write(&store, key, 10).await.unwrap();
+        store.flush(key).await.unwrap();
+    }
 }

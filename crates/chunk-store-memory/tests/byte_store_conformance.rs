@@ -1,6 +1,7 @@
 //! The memory byte store keeps the contract of the byte store port.
 
 use chunk_store_memory::MemoryByteStore;
+use chunk_testkit::faulty::CrashByteStore;
 
 async fn unbounded() -> (MemoryByteStore, ()) {
     (MemoryByteStore::new(), ())
@@ -25,4 +26,11 @@ mod with_a_bound {
 #[test]
 fn agrees_with_itself_under_random_operations() {
     chunk_testkit::byte_store::assert_like_model(64, unbounded, MemoryByteStore::new);
+}
+
+/// The testkit's crash model has no model of its own to be held against; this store is one.
+#[test]
+fn the_crash_model_agrees_with_it_while_nothing_crashes() {
+    let fresh = || async { (CrashByteStore::new(), ()) };
+    chunk_testkit::byte_store::assert_like_model(64, fresh, MemoryByteStore::new);
 }
