@@ -268,3 +268,188 @@ pub(crate) fn refused(reason: &str) -> FetchError {
         reason: reason.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const DATE_FIELD: (&str, &str) = ("date", "Tue, 14 Nov 2023 22:13:20 GMT");
+
+    fn judge(
+        wanted: Wanted,
+        condition: &Condition,
+        status: u16,
+        fields: &[(&'static str, &str)],
+    ) -> Result<Accepted, FetchError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        Head {
+            wanted,
+            condition,
+            media_expected: true,
+            status: StatusCode::from_u16(status).unwrap(),
+            fields: &map,
+            body_len: Some(10),
+            now: SystemTime::UNIX_EPOCH,
+        }
+        .judge()
+    }
+
+    fn span(start: u64, end: u64) -> Wanted {
+        let end = Some(end);
+        Wanted::Span { start, end }
+    }
+
+    fn known(tag: &str) -> Representation {
+        let mut known = Representation::with_len(Some(100));
+        known.etag = ETag::parse(tag);
+        known
+    }
+
+    #[test]
+    fn a_strong_last_modified_is_older_than_the_answer() {
+        for (modified, strong) in [
+            ("Tue, 14 Nov 2023 22:13:19 GMT", true),
+            ("Tue, 14 Nov 2023 22:13:20 GMT", false),
+            ("Tue, 14 Nov 2023 22:13:21 GMT", false),
+        ] {
+            let modified = ("last-modified", modified);
+            for (fields, strong) in [
+                (vec![DATE_FIELD, modified], strong),
+                (vec![modified], false),
+            ] {
+                let Ok(Accepted::Body { representation, .. }) =
+                    judge(span(0, 10), &Condition::Any, 200, &fields)
+                else {
+                    panic!("{fields:?}");
+                };
+                let found = representation.last_modified.unwrap();
+                assert_eq!(found.is_strong, strong, "{fields:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_416_is_held_against_what_was_asked_and_known() {
+        let continued = Condition::Continue(known("\"a\""));
+        let total = |total| [("content-range", total)];
+        let inside = judge(span(50, 60), &Condition::Any, 416, &total("bytes */100"));
+        assert!(
+            matches!(inside, Err(FetchError::Refused { .. })),
+            "{inside:?}"
+        );
+        let shrunk = judge(span(50, 60), &continued, 416, &total("bytes */40"));
+        assert!(
+            matches!(shrunk, Err(FetchError::Changed { .. })),
+            "{shrunk:?}"
+        );
+        let silent = judge(span(50, 60), &Condition::Any, 416, &[]);
+        assert!(
+            matches!(silent, Err(FetchError::Unsatisfiable { total_len: None })),
+            "{silent:?}"
+        );
+    }
+
+    #[test]
+    fn fault05_a_continuation_wants_the_same_strong_tag_or_the_servers_word() {
+        let continued = Condition::Continue(known("\"a\""));
+        let part = ("content-range", "bytes 50-59/100");
+        for (fields, status, good) in [
+            (vec![part, ("etag", "\"a\"")], 206, true),
+            // `If-Range` was sent: a part without a tag is the server's word that it held.
+            (vec![part], 206, true),
+            (vec![part, ("etag", "W/\"a\"")], 206, false),
+            (vec![part, ("etag", "\"b\"")], 206, false),
+            // The whole without a tag is no word at all.
+            (vec![], 200, false),
+        ] {
+            let found = judge(span(50, 60), &continued, status, &fields);
+            match found {
+                Ok(_) => assert!(good, "{fields:?}"),
+                Err(FetchError::Changed { .. }) => assert!(!good, "{fields:?}"),
+                Err(other) => panic!("{fields:?}: {other:?}"),
+            }
+        }
+        let beyond = [("content-range", "bytes 95-104/*")];
+        let beyond = judge(span(95, 105), &continued, 206, &beyond);
+        assert!(
+            matches!(beyond, Err(FetchError::Refused { .. })),
+            "{beyond:?}"
+        );
+    }
+
+    #[test]
+    fn a_304_is_an_answer_to_a_condition_and_names_no_other_version() {
+        let condition = Condition::IfChanged(known("\"a\""));
+        let same = judge(span(0, 1), &condition, 304, &[("etag", "W/\"a\"")]);
+        assert_eq!(same.unwrap(), Accepted::NotModified);
+        let other = judge(span(0, 1), &condition, 304, &[("etag", "\"b\"")]);
+        assert!(
+            matches!(other, Err(FetchError::Refused { .. })),
+            "{other:?}"
+        );
+        for condition in [Condition::Any, Condition::Continue(known("\"a\""))] {
+            let unasked = judge(span(0, 1), &condition, 304, &[]);
+            assert!(
+                matches!(unasked, Err(FetchError::Refused { .. })),
+                "{unasked:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_content_ranges_are_one_too_many() {
+        let fields = [
+            ("content-range", "bytes 0-9/100"),
+            ("content-range", "bytes 10-19/100"),
+        ];
+        let found = judge(span(0, 10), &Condition::Any, 206, &fields);
+        assert!(
+            matches!(found, Err(FetchError::Refused { .. })),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn fault07_an_identity_coding_is_none() {
+        let part = ("content-range", "bytes 0-9/100");
+        let coded = |coding| {
+            let fields = [part, ("content-encoding", coding)];
+            judge(span(0, 10), &Condition::Any, 206, &fields)
+        };
+        assert!(coded("Identity").is_ok());
+        for coding in ["gzip", "br", "identity, gzip"] {
+            assert!(
+                matches!(coded(coding), Err(FetchError::Refused { .. })),
+                "{coding}"
+            );
+        }
+    }
+
+    #[test]
+    fn pages_are_right_where_no_media_is_expected() {
+        assert!(is_media_path("/a/film.MKV") && is_media_path("/x.mp4"));
+        assert!(
+            !is_media_path("/a.mkv/") && !is_media_path("/mkv") && !is_media_path("/index.html")
+        );
+    }
+
+    #[test]
+    fn other_statuses_are_neither_content_nor_worth_a_retry() {
+        for status in [100, 201, 204, 205, 300, 400, 405, 412, 418, 451] {
+            let found = judge(span(0, 10), &Condition::Any, status, &[]);
+            let Err(error) = found else {
+                panic!("{status}: {found:?}");
+            };
+            assert!(
+                matches!(error, FetchError::Refused { .. }),
+                "{status}: {error:?}"
+            );
+            assert!(!error.is_retryable());
+        }
+    }
+}

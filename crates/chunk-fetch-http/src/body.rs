@@ -37,16 +37,10 @@ impl CheckedBody {
         side: Side,
         permit: OwnedSemaphorePermit,
     ) -> BodyStream {
-        // A day is as good as for ever, and no clock overflows by it.
-        let progress_timeout = progress_timeout.min(Duration::from_secs(24 * 3600));
         Box::pin(Self {
             wire: Some(Box::pin(answer.bytes_stream())),
             remaining: promised,
-            progress: Progress {
-                timeout: progress_timeout,
-                sleep: Box::pin(tokio::time::sleep(progress_timeout)),
-                armed: false,
-            },
+            progress: Progress::new(progress_timeout),
             side,
             permit: Some(permit),
         })
@@ -82,7 +76,6 @@ impl Stream for CheckedBody {
                 return Poll::Ready(Some(Err(FetchError::Stalled)));
             }
         };
-        this.progress.armed = false;
         match item {
             Some(Ok(mut bytes)) => {
                 if let Some(remaining) = &mut this.remaining {
@@ -90,6 +83,7 @@ impl Stream for CheckedBody {
                     bytes.truncate(wanted);
                     *remaining -= bytes.len() as u64;
                 }
+                this.progress.came(bytes.len());
                 Poll::Ready(Some(Ok(bytes)))
             }
             Some(Err(error)) => {
@@ -108,23 +102,54 @@ impl Stream for CheckedBody {
     }
 }
 
+/// Fewer bytes than this within the timeout are no progress: a byte now and then plays no film.
+const MIN_PROGRESS: usize = 1024;
+
 /// A timeout that runs only while somebody waits.
 struct Progress {
     timeout: Duration,
     sleep: Pin<Box<Sleep>>,
-    armed: bool,
+    /// How many bytes came since the timer was started, while it runs.
+    since_start: Option<usize>,
+    /// When the caller was last given something and went away with it.
+    left_at: Option<Instant>,
 }
 
 impl Progress {
-    /// Ready once the wait has lasted for the timeout.
+    fn new(timeout: Duration) -> Self {
+        // A day is as good as for ever, and no clock overflows by it.
+        let timeout = timeout.min(Duration::from_secs(24 * 3600));
+        Self {
+            timeout,
+            sleep: Box::pin(tokio::time::sleep(timeout)),
+            since_start: None,
+            left_at: None,
+        }
+    }
+
+    /// The caller goes away with `bytes`.
+    fn came(&mut self, bytes: usize) {
+        self.since_start = self
+            .since_start
+            .map(|before| before + bytes)
+            .filter(|bytes| *bytes < MIN_PROGRESS);
+        self.left_at = self.since_start.map(|_| Instant::now());
+    }
+
+    /// Ready once the caller has waited for the timeout.
     fn poll_exhausted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
-        // A caller that comes back long after the timer rang was not waiting all that time; it begins anew.
-        // One that waits is woken by the timer itself, far sooner than this.
-        let absent = now > self.sleep.deadline() + self.timeout / 2;
-        if !self.armed || absent {
+        let mut deadline = self.sleep.deadline();
+        if let Some(left_at) = self.left_at.take() {
+            deadline += now - left_at;
+            self.sleep.as_mut().reset(deadline);
+        }
+        // One that waits is woken by the timer itself. One that comes back long after it rang had stopped
+        // waiting; it begins anew.
+        let absent = now > deadline + self.timeout / 2;
+        if self.since_start.is_none() || absent {
             self.sleep.as_mut().reset(now + self.timeout);
-            self.armed = true;
+            self.since_start = Some(0);
         }
         self.sleep.as_mut().poll(cx)
     }

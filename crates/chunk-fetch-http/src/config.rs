@@ -29,7 +29,7 @@ pub struct OriginConfig {
     pub connect_timeout: Duration,
     /// How long to wait for the whole head of an answer, connecting included. 30 s.
     pub head_timeout: Duration,
-    /// How long a body may make no progress while somebody waits for it. 10 s.
+    /// How long a body may make no progress (1 KiB) while somebody waits for it. 10 s.
     pub progress_timeout: Duration,
     /// How many requests may be under way at once; further ones wait. 16.
     pub max_connections: usize,

@@ -148,6 +148,8 @@ struct Transfer {
     object: String,
     buckets: Vec<Bucket>,
     piece: usize,
+    /// Time waited for single bytes.
+    dripped: Duration,
     progress_timeout: Duration,
     _world: OriginWorld,
 }
@@ -175,7 +177,8 @@ impl ScriptedFetcher {
             object: exchange.object(),
             exchange: Some(exchange),
             buckets: own.into_iter().chain(self.total.clone()).collect(),
-            piece: self.link.piece(),
+            piece: answer.drip.map_or(self.link.piece(), |_| 1),
+            dripped: Duration::ZERO,
             progress_timeout: self.progress_timeout,
             _world: self.world.clone(),
             answer,
@@ -209,6 +212,16 @@ impl Transfer {
             _ => self.end,
         };
         let size = (until - self.at).min(self.piece as u64) as usize;
+        if let Some(gap) = self.answer.drip {
+            // Single bytes are no progress.
+            let left = self.progress_timeout.saturating_sub(self.dripped);
+            tokio::time::sleep(gap.min(left)).await;
+            self.dripped += gap;
+            if gap >= left {
+                self.exchange = None;
+                return Some(Err(FetchError::Stalled));
+            }
+        }
         for bucket in &self.buckets {
             bucket.pass(size).await;
         }

@@ -637,6 +637,20 @@ pub async fn fault13_a_stall_ends_at_the_progress_timeout<F: ChunkFetcher + ?Siz
     .await;
 }
 
+/// A byte every four seconds is a stall too.
+pub async fn fault13_a_byte_now_and_then_is_no_progress<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Next, Fault::Drip { gap_ms: 4000 });
+    let began = Instant::now();
+    let (bytes, error) = drain(body(fetcher, span(0, 100_000)).await).await;
+    assert!(matches!(error, Some(FetchError::Stalled)), "{error:?}");
+    assert_eq!(verify_content(FILM, 1, 0, &bytes), Ok(()));
+    let took = began.elapsed();
+    assert!(took <= Duration::from_secs(15), "{took:?}");
+}
+
 /// A reader that pauses does not lose its transfer.
 pub async fn fault13_time_without_polling_does_not_count<F: ChunkFetcher + ?Sized>(
     fetcher: &F,

@@ -20,6 +20,8 @@ pub(crate) struct Answer {
     pub(crate) stall: Option<u64>,
     pub(crate) stall_head: bool,
     pub(crate) slow_head: Option<Duration>,
+    /// The gap before each single byte of the body.
+    pub(crate) drip: Option<Duration>,
     pub(crate) nothing: bool,
 }
 
@@ -63,6 +65,7 @@ impl Answer {
             stall: None,
             stall_head: false,
             slow_head: None,
+            drip: None,
             nothing: false,
         };
         let Some(object) = object else {
@@ -188,6 +191,7 @@ impl Answer {
                 self.set_text("<!doctype html><title>Log in</title><form></form>");
             }
             Fault::SlowHead { gap_ms } => self.slow_head = Some(Duration::from_millis(*gap_ms)),
+            Fault::Drip { gap_ms } => self.drip = Some(Duration::from_millis(*gap_ms)),
             Fault::NoAnswer => self.nothing = true,
             // The object itself has changed already.
             Fault::NewVersion(_) => {}

@@ -91,6 +91,11 @@ pub enum Fault {
         /// The gap in milliseconds.
         gap_ms: u64,
     },
+    /// The body leaves byte by byte, this many milliseconds apart.
+    Drip {
+        /// The gap in milliseconds.
+        gap_ms: u64,
+    },
     /// The connection is closed without an answer.
     NoAnswer,
 }

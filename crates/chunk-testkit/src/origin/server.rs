@@ -261,7 +261,7 @@ impl Sender<'_> {
         let len = answer.body.len();
         let end = answer.cut.map_or(len, |(at, _)| at.min(len));
         let chunked = answer.framing == Framing::Chunked;
-        let mut piece = vec![0; self.line.link.piece()];
+        let mut piece = vec![0; answer.drip.map_or(self.line.link.piece(), |_| 1)];
         let mut at = 0;
         let mut stall = answer.stall;
         while at < end || stall == Some(at) {
@@ -280,6 +280,9 @@ impl Sender<'_> {
                 AnswerBody::Text(text) => {
                     data.copy_from_slice(&text.as_bytes()[at as usize..at as usize + size]);
                 }
+            }
+            if let Some(gap) = answer.drip {
+                tokio::time::sleep(gap).await;
             }
             for bucket in self.own.into_iter().chain(&self.line.total) {
                 bucket.pass(size).await;

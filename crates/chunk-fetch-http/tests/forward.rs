@@ -1,0 +1,177 @@
+//! Requests that a cache does not answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chunk_core::CacheKey;
+use chunk_fetch_http::{HttpFetcher, OriginConfig};
+use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward, Resource, Secret};
+use chunk_testkit::origin::{Fault, OriginObject, ScriptedOrigin, When};
+use futures_util::{StreamExt, stream};
+
+async fn origin() -> (ScriptedOrigin, Arc<dyn OriginForward>) {
+    let origin = ScriptedOrigin::start().await.unwrap();
+    origin.put(
+        OriginObject::new("film.mkv", 1000)
+            .header("Set-Cookie", "session=1")
+            .header("X-Internal", "1")
+            .header("Allow", "GET, PUT"),
+    );
+    let config = OriginConfig::new(origin.url()).header("X-Key", Secret::new("key"));
+    let fetcher = HttpFetcher::builder().origin("", config).build().unwrap();
+    (origin, Arc::new(fetcher))
+}
+
+fn request(method: &str, headers: &[(&str, &str)], body: &[&'static str]) -> ForwardRequest {
+    let key = CacheKey::new("", "/film.mkv", &[""; 0]).unwrap();
+    let pieces: Vec<_> = body.iter().map(|piece| Ok(Bytes::from(*piece))).collect();
+    ForwardRequest {
+        method: method.to_owned(),
+        resource: Resource::from_key(Arc::new(key)),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect(),
+        body: Box::pin(stream::iter(pieces)),
+    }
+}
+
+async fn text(mut response: ForwardResponse) -> String {
+    let mut bytes = Vec::new();
+    while let Some(piece) = response.body.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_goes_up_with_its_length_and_the_answer_comes_back() {
+    let (origin, forward) = origin().await;
+    let sent = request(
+        "PUT",
+        &[("content-length", "6"), ("content-type", "text/plain")],
+        &["abc", "def"],
+    );
+    let response = forward.forward(sent).await.unwrap();
+    assert_eq!(response.status, 200);
+    assert_eq!(text(response).await, "PUT done");
+    let record = origin.journal().last().unwrap();
+    assert_eq!(
+        (record.method.as_str(), record.body.as_slice()),
+        ("PUT", &b"abcdef"[..])
+    );
+    assert_eq!(record.header("content-length"), Some("6"));
+    assert_eq!(record.header("content-type"), Some("text/plain"));
+    assert_eq!(record.header("x-key"), Some("key"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_length_goes_up_in_chunks_and_none_stays_none() {
+    let (origin, forward) = origin().await;
+    let sent = request("POST", &[("transfer-encoding", "chunked")], &["abc", "def"]);
+    forward.forward(sent).await.unwrap();
+    let record = origin.journal().last().unwrap();
+    assert_eq!(record.body, b"abcdef");
+    forward.forward(request("DELETE", &[], &[])).await.unwrap();
+    let record = origin.journal().last().unwrap();
+    assert_eq!(record.header("transfer-encoding"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_listed_fields_travel_either_way() {
+    let (origin, forward) = origin().await;
+    let sent = [
+        ("cookie", "a=b"),
+        ("authorization", "Bearer x"),
+        ("connection", "x-internal"),
+        ("x-internal", "1"),
+        ("range", "bytes=0-1"),
+        ("host", "elsewhere"),
+        ("if-match", "\"tag\""),
+    ];
+    let response = forward
+        .forward(request("DELETE", &sent, &[]))
+        .await
+        .unwrap();
+    let names: Vec<_> = response
+        .headers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(names, ["allow", "content-length", "date"]);
+    let record = origin.journal().last().unwrap();
+    assert_eq!(record.header("if-match"), Some("\"tag\""));
+    for name in [
+        "cookie",
+        "authorization",
+        "connection",
+        "x-internal",
+        "range",
+    ] {
+        assert_eq!(record.header(name), None, "{name}");
+    }
+    assert_eq!(
+        record.header("host"),
+        Some(origin.address().to_string().as_str())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn redirects_and_failures_go_back_as_they_are_and_nothing_is_retried() {
+    let (origin, forward) = origin().await;
+    origin.fault("film.mkv", When::Next, Fault::redirect("/there"));
+    let response = forward.forward(request("POST", &[], &[])).await.unwrap();
+    assert_eq!(response.status, 302);
+    assert!(
+        response
+            .headers
+            .contains(&("location".to_owned(), b"/there".to_vec()))
+    );
+    origin.fault("film.mkv", When::Next, Fault::status(503));
+    assert_eq!(
+        forward
+            .forward(request("POST", &[], &[]))
+            .await
+            .unwrap()
+            .status,
+        503
+    );
+    origin.fault("film.mkv", When::Next, Fault::NoAnswer);
+    let error = forward
+        .forward(request("POST", &[], &[]))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
+    assert_eq!(origin.journal().requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn methods_a_cache_answers_or_a_proxy_must_not_pass_are_forbidden() {
+    let (origin, forward) = origin().await;
+    for method in ["GET", "HEAD", "CONNECT", "TRACE", "BAD METHOD", ""] {
+        let error = forward
+            .forward(request(method, &[], &[]))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, FetchError::Forbidden { .. }),
+            "{method}: {error:?}"
+        );
+    }
+    assert_eq!(origin.journal().requests(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_exchange_ends_it() {
+    let (origin, forward) = origin().await;
+    origin.fault("film.mkv", When::Next, Fault::StallBeforeHead);
+    let waits = forward.forward(request("POST", &[], &[]));
+    let waits = tokio::time::timeout(Duration::from_secs(1), waits);
+    assert!(waits.await.is_err());
+    origin
+        .journal()
+        .wait_until(|journal| journal.in_flight() == 0)
+        .await;
+    assert!(origin.journal().last().unwrap().ended_by_peer);
+}
