@@ -653,11 +653,15 @@ rules! {
             .map(|row| (row.segment, row.blocks.iter().collect::<Vec<_>>(), row.accessed_unix))
             .collect();
         assert_eq!(seen, [(0, vec![1], 77), (2, vec![0], 50)]);
-        let batch = vec![
-            StoreWrite::RemoveGeneration(film),
-            StoreWrite::RecordSegment(row(film, 0, &[0])),
-        ];
-        is_missing(store.commit(batch).await, "generation");
+        // A store that looked the generation up for the first row must not trust that for the second.
+        for removal in [StoreWrite::RemoveGeneration(film), StoreWrite::RemoveEntry(entry)] {
+            let batch = vec![
+                StoreWrite::RecordSegment(row(film, 0, &[0])),
+                removal,
+                StoreWrite::RecordSegment(row(film, 0, &[0])),
+            ];
+            is_missing(store.commit(batch).await, "generation");
+        }
         assert_eq!(segments(store, film).await, [0, 2]);
         let batch = vec![
             StoreWrite::RemoveEntry(entry),
