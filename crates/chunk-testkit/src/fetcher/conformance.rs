@@ -51,6 +51,7 @@ macro_rules! fetcher_conformance {
             fault13_a_stall_ends_at_the_progress_timeout,
             fault13_a_byte_now_and_then_is_no_progress,
             fault13_time_without_polling_does_not_count,
+            fault13_time_between_polls_is_not_waiting,
             fault13_a_silent_origin_is_given_up,
             fault14_a_login_page_is_not_content,
             fault48_no_error_tells_the_target,

@@ -1,354 +1,17 @@
-//! The rules of the fetcher's contract, one function each.
-//!
-//! Each takes a fetcher whose unnamed origin serves [`world`], and panics where the rule is broken. They
-//! run in paused time: a wait for something that never happens fails at once.
+//! What holds of an origin that does something wrong, by the number of the fault.
 
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_core::{CacheKey, Representation};
-use chunk_ports::{
-    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Resource, Secret,
-    Wanted,
-};
+use chunk_ports::{ChunkFetcher, Condition, FetchError, FetchOutcome, Wanted};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
+use super::{
+    FILM, LEN, PLANTED, asked, assert_bytes, body, continued, drain, failure, film, soon, span,
+};
 use crate::origin::{
     Cut, Fault, OriginObject, OriginWorld, TagKind, When, content, verify_content,
 };
-
-/// The one object of [`world`].
-const FILM: &str = "film.mkv";
-
-/// Its length: a multiple of no block.
-const LEN: u64 = 300_007;
-
-/// A text that stands for a signature in every target asked for.
-const PLANTED: &str = "planted-secret";
-
-/// What the rules expect the origin to hold.
-#[must_use]
-pub fn world() -> OriginWorld {
-    let world = OriginWorld::new();
-    world.put(OriginObject::new(FILM, LEN));
-    world
-}
-
-fn film() -> Representation {
-    OriginObject::new(FILM, LEN).representation()
-}
-
-fn asked(wanted: Wanted, condition: Condition) -> FetchRequest {
-    let target = format!("/{FILM}?token={PLANTED}");
-    let key = CacheKey::new("", &target, &["token"]).unwrap();
-    FetchRequest {
-        resource: Resource::new(Arc::new(key), Secret::new(target)),
-        wanted,
-        condition,
-    }
-}
-
-fn span(start: u64, end: u64) -> FetchRequest {
-    continued(start, end, Condition::Any)
-}
-
-fn continued(start: u64, end: u64, condition: Condition) -> FetchRequest {
-    let end = Some(end);
-    asked(Wanted::Span { start, end }, condition)
-}
-
-/// What `future` gives, if it ever gives anything.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    let day = Duration::from_secs(24 * 3600);
-    let given = tokio::time::timeout(day, future).await;
-    given.expect("nothing happened for a day")
-}
-
-async fn body<F: ChunkFetcher + ?Sized>(fetcher: &F, request: FetchRequest) -> FetchedBody {
-    match soon(fetcher.fetch(request)).await {
-        Ok(FetchOutcome::Body(body)) => body,
-        other => panic!("bytes were expected, not {other:?}"),
-    }
-}
-
-async fn failure<F: ChunkFetcher + ?Sized>(fetcher: &F, request: FetchRequest) -> FetchError {
-    match soon(fetcher.fetch(request)).await {
-        Err(error) => error,
-        other => panic!("an error was expected, not {other:?}"),
-    }
-}
-
-/// All bytes of a body, and its error if it ends with one. Nothing may follow an error.
-async fn drain(mut fetched: FetchedBody) -> (Vec<u8>, Option<FetchError>) {
-    let mut bytes = Vec::new();
-    while let Some(item) = soon(fetched.body.next()).await {
-        match item {
-            Ok(piece) => bytes.extend_from_slice(&piece),
-            Err(error) => {
-                assert!(
-                    soon(fetched.body.next()).await.is_none(),
-                    "more after an error"
-                );
-                return (bytes, Some(error));
-            }
-        }
-    }
-    (bytes, None)
-}
-
-/// Checks that a body gives exactly `start..end` of version `version`.
-async fn assert_bytes(fetched: FetchedBody, version: u64, start: u64, end: u64) {
-    assert_eq!(fetched.start, start);
-    let (bytes, error) = drain(fetched).await;
-    assert!(error.is_none(), "{error:?}");
-    assert_eq!(bytes.len() as u64, end - start);
-    assert_eq!(verify_content(FILM, version, start, &bytes), Ok(()));
-}
-
-/// The bytes are those asked for, and the head tells length, validators and type.
-pub async fn a_range_comes_right_and_says_what_it_is<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    _world: &OriginWorld,
-) {
-    for (start, end) in [(0, 1), (65_535, 65_537), (1000, 200_000), (LEN - 1, LEN)] {
-        let fetched = body(fetcher, span(start, end)).await;
-        assert_eq!(fetched.representation, film());
-        assert_eq!(fetched.end, Some(end));
-        assert!(fetched.accepts_ranges);
-        assert!(fetched.verdict.storable);
-        assert_bytes(fetched, 1, start, end).await;
-    }
-}
-
-/// A span without an end is the rest of the file.
-pub async fn an_open_range_goes_to_the_end<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    _world: &OriginWorld,
-) {
-    for start in [0, 250_000] {
-        let wanted = Wanted::Span { start, end: None };
-        let fetched = body(fetcher, asked(wanted, Condition::Any)).await;
-        assert_eq!(fetched.end, Some(LEN));
-        assert_bytes(fetched, 1, start, LEN).await;
-    }
-}
-
-/// The last n bytes are the last n bytes; more than there are is the whole file.
-pub async fn trap12_a_suffix_is_the_end_of_the_file<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    _world: &OriginWorld,
-) {
-    for len in [1, 500, LEN, LEN + 1, u64::MAX] {
-        let fetched = body(fetcher, asked(Wanted::Suffix { len }, Condition::Any)).await;
-        assert_bytes(fetched, 1, LEN.saturating_sub(len), LEN).await;
-    }
-}
-
-/// A span past the end gives what is there.
-pub async fn trap12_a_range_that_reaches_past_the_end_is_clipped<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    _world: &OriginWorld,
-) {
-    let fetched = body(fetcher, span(LEN - 10, LEN + 1000)).await;
-    assert_eq!(fetched.end, Some(LEN));
-    assert_bytes(fetched, 1, LEN - 10, LEN).await;
-}
-
-/// A span that starts past the end is an error that tells the length.
-pub async fn trap12_a_range_past_the_end_is_unsatisfiable<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    _world: &OriginWorld,
-) {
-    for start in [LEN, LEN + 5000, u64::MAX - 1] {
-        let error = failure(fetcher, span(start, u64::MAX)).await;
-        let FetchError::Unsatisfiable { total_len } = error else {
-            panic!("{error:?}");
-        };
-        assert_eq!(total_len, Some(LEN));
-    }
-}
-
-/// No range of HTTP is empty or reversed; none is made up.
-pub async fn an_empty_range_is_not_asked_for<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    let empty = asked(Wanted::Suffix { len: 0 }, Condition::Any);
-    for request in [span(5, 5), span(9, 5), empty] {
-        let error = failure(fetcher, request).await;
-        assert!(matches!(error, FetchError::Forbidden { .. }), "{error:?}");
-    }
-    assert_eq!(world.journal().requests(), 0);
-}
-
-/// No probe before, no retry after.
-pub async fn one_call_is_one_request<F: ChunkFetcher + ?Sized>(fetcher: &F, world: &OriginWorld) {
-    assert_bytes(body(fetcher, span(0, 10)).await, 1, 0, 10).await;
-    assert_eq!(world.journal().requests(), 1);
-    world.fault(FILM, When::Next, Fault::status(503));
-    failure(fetcher, span(0, 10)).await;
-    assert_eq!(world.journal().requests(), 2);
-    world.fault(FILM, When::Next, Fault::NoAnswer);
-    let error = failure(fetcher, span(0, 10)).await;
-    assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
-    assert!(error.is_retryable());
-    assert_eq!(world.journal().requests(), 3);
-}
-
-/// Eight bodies read in turns are all right.
-pub async fn concurrent_calls_do_not_disturb_each_other<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    let calls = (0..8).map(async |n| {
-        let start = n * 30_000;
-        assert_bytes(
-            body(fetcher, span(start, start + 40_000)).await,
-            1,
-            start,
-            start + 40_000,
-        )
-        .await;
-    });
-    futures_util::future::join_all(calls).await;
-    assert_eq!(world.journal().requests(), 8);
-    assert_eq!(world.journal().distinct_bytes_of(FILM), 250_000);
-}
-
-/// A short part is a part: the head says where it ends, and its end is no error.
-pub async fn a_part_may_end_earlier_than_asked<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    world.fault(FILM, When::Next, Fault::EndEarlier { by: 400 });
-    let fetched = body(fetcher, span(100, 1100)).await;
-    assert_eq!(fetched.end, Some(700));
-    assert_bytes(fetched, 1, 100, 700).await;
-}
-
-/// Chunked bodies end where they end, whether a part says its length or the whole does not.
-pub async fn a_body_without_length_ends_well<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    world.fault(FILM, When::Always, Fault::Chunked);
-    let part = body(fetcher, span(100, 5000)).await;
-    assert_eq!(part.end, Some(5000));
-    assert_bytes(part, 1, 100, 5000).await;
-    world.fault(FILM, When::Always, Fault::IgnoreRange);
-    world.fault(FILM, When::Always, Fault::Chunked);
-    let whole = body(fetcher, span(100, 5000)).await;
-    assert_eq!((whole.end, whole.representation.total_len), (None, None));
-    assert_bytes(whole, 1, 0, LEN).await;
-}
-
-/// `Cache-Control` decides what may be kept, and for how long.
-pub async fn no_store_and_private_are_not_storable<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    for (control, storable, seconds) in [
-        ("no-store", false, 0),
-        ("private, max-age=60", false, 0),
-        ("max-age=60", true, 60),
-    ] {
-        world.put(OriginObject::new(FILM, LEN).header("Cache-Control", control));
-        let verdict = body(fetcher, span(0, 10)).await.verdict;
-        assert_eq!(verdict.storable, storable, "{control}");
-        if storable {
-            assert_eq!(verdict.fresh_for, Duration::from_secs(seconds), "{control}");
-        }
-    }
-}
-
-/// The same representation, by tag or by time, is confirmed without a byte.
-pub async fn an_unchanged_file_is_confirmed<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    for tag in [TagKind::Strong, TagKind::Weak, TagKind::Absent] {
-        let object = OriginObject::new(FILM, LEN).tag(tag.clone());
-        let condition = Condition::IfChanged(object.representation());
-        world.put(object.header("Cache-Control", "max-age=60"));
-        let outcome = soon(fetcher.fetch(continued(0, 100, condition))).await;
-        let Ok(FetchOutcome::NotModified(verdict)) = outcome else {
-            panic!("{tag:?}: {outcome:?}");
-        };
-        assert_eq!(verdict.fresh_for, Duration::from_secs(60));
-    }
-    assert_eq!(world.journal().bytes_of(FILM), 0);
-}
-
-/// Another representation comes at once, in the same exchange.
-pub async fn a_changed_file_comes_with_its_bytes<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    world.set_version(FILM, 2);
-    let request = continued(50, 100, Condition::IfChanged(film()));
-    let fetched = body(fetcher, request).await;
-    assert!(film().differs_from(&fetched.representation));
-    assert_bytes(fetched, 2, 50, 100).await;
-    assert_eq!(world.journal().requests(), 1);
-}
-
-/// The origin sees the end, and is not asked for the rest.
-pub async fn dropping_a_body_ends_the_transfer<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    world.fault(FILM, When::Always, Fault::StallAfter { bytes: 1000 });
-    let mut fetched = body(fetcher, span(0, 100_000)).await;
-    soon(fetched.body.next()).await.unwrap().unwrap();
-    assert_eq!(world.journal().in_flight(), 1);
-    drop(fetched);
-    soon(
-        world
-            .journal()
-            .wait_until(|journal| journal.in_flight() == 0),
-    )
-    .await;
-    assert!(world.journal().last().unwrap().ended_by_peer);
-}
-
-/// The same before the answer has begun.
-pub async fn dropping_the_call_ends_the_transfer<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    world.fault(FILM, When::Always, Fault::StallBeforeHead);
-    tokio::select! {
-        outcome = fetcher.fetch(span(0, 100)) => panic!("{outcome:?}"),
-        () = world.journal().wait_until(|journal| journal.in_flight() == 1) => {}
-    }
-    soon(
-        world
-            .journal()
-            .wait_until(|journal| journal.in_flight() == 0),
-    )
-    .await;
-    assert!(world.journal().last().unwrap().ended_by_peer);
-}
-
-/// The origin sends no more than fits in the transport's buffers.
-pub async fn what_is_not_polled_is_not_read<F: ChunkFetcher + ?Sized>(
-    fetcher: &F,
-    world: &OriginWorld,
-) {
-    let len = 64 << 20;
-    world.put(OriginObject::new(FILM, len));
-    let mut fetched = body(fetcher, span(0, len)).await;
-    soon(fetched.body.next()).await.unwrap().unwrap();
-    // In paused time a second passes once nobody has anything left to do.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let sent = world.journal().bytes_of(FILM);
-    assert!(
-        sent < len / 2,
-        "{sent} bytes were sent to a reader that took one piece"
-    );
-}
 
 /// An ignored range is mapped from 0, never to where the range would have been.
 pub async fn fault01_a_200_to_a_range_starts_at_0_and_says_so<F: ChunkFetcher + ?Sized>(
@@ -668,6 +331,21 @@ pub async fn fault13_time_without_polling_does_not_count<F: ChunkFetcher + ?Size
     assert!(error.is_none(), "{error:?}");
     got.extend_from_slice(&rest);
     assert_eq!(got, content(FILM, 1, 0, 2000));
+}
+
+/// A caller that goes away with a byte and comes back has only waited while it waited.
+pub async fn fault13_time_between_polls_is_not_waiting<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Next, Fault::Drip { gap_ms: 2000 });
+    let mut fetched = body(fetcher, span(0, 100_000)).await;
+    soon(fetched.body.next()).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    for _ in 0..2 {
+        let item = soon(fetched.body.next()).await.unwrap();
+        assert!(item.is_ok(), "{item:?}");
+    }
 }
 
 /// An answer that does not begin is given up in bounded time.
