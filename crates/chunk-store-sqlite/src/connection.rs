@@ -152,3 +152,54 @@ impl Connection {
         Ok(done.rows_affected())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row as _;
+
+    use super::*;
+
+    /// SQLite runs such pragmas while it compiles them: one that came from the statement cache would do
+    /// nothing, and numbers that name files would not be synced.
+    #[tokio::test]
+    async fn durability_is_set_each_time_it_changes() {
+        let inner = SqliteConnection::connect(":memory:")
+            .await
+            .expect("a database in memory");
+        let mut connection = Connection::new(inner, Arc::default());
+        let (crash, cut) = (Durability::ProcessCrash, Durability::PowerCut);
+        for (durability, expected) in [(crash, 1), (cut, 2), (cut, 2), (crash, 1), (cut, 2)] {
+            connection.begin(durability).await.expect("begun");
+            let rows = connection
+                .fetch(sqlx::query("PRAGMA synchronous").persistent(false))
+                .await
+                .expect("a level");
+            assert_eq!(rows[0].get::<i64, _>(0), expected);
+            connection.end(Ok(())).await.expect("ended");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_left_open_is_rolled_back_by_the_next() {
+        let inner = SqliteConnection::connect(":memory:")
+            .await
+            .expect("a database in memory");
+        let mut connection = Connection::new(inner, Arc::default());
+        let table = sqlx::query("CREATE TABLE kept (number INTEGER)");
+        connection.change(table).await.expect("a table");
+        connection
+            .begin(Durability::ProcessCrash)
+            .await
+            .expect("begun");
+        let row = sqlx::query("INSERT INTO kept VALUES (1)");
+        connection.change(row).await.expect("a row");
+        // Nobody ends it, as when its future is dropped.
+        connection
+            .begin(Durability::ProcessCrash)
+            .await
+            .expect("begun again");
+        connection.end(Ok(())).await.expect("ended");
+        let rows = connection.fetch(sqlx::query("SELECT * FROM kept")).await;
+        assert_eq!(rows.expect("rows").len(), 0);
+    }
+}
