@@ -1,0 +1,417 @@
+//! Questions and orders about entries as wholes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chunk_core::{CacheKey, GenerationId};
+use chunk_ports::{
+    CacheEvent, EntryRecord, GenerationRecord, SegmentKey, SegmentRecord, StoreWrite,
+};
+use tokio::sync::oneshot;
+
+use crate::counters::{add, set};
+use crate::driver::{Activity, Command};
+use crate::error::ManagerError;
+use crate::integrity::BlockDigest;
+use crate::live::Live;
+use crate::manager::ChunkManager;
+use crate::segment::Place;
+use crate::status::{BadBlock, EntryState, EntryStatus, VerifyReport};
+
+impl ChunkManager {
+    /// Every entry at a glance, in order of number.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn status(&self) -> Result<Vec<EntryStatus>, ManagerError> {
+        let mut all = Vec::new();
+        for record in self.inner.store.entries().await? {
+            all.push(self.status_of(record).await);
+        }
+        Ok(all)
+    }
+
+    /// One entry at a glance, `None` where nothing is known of it.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn entry_status(&self, key: &CacheKey) -> Result<Option<EntryStatus>, ManagerError> {
+        match self.inner.store.entry(key).await? {
+            Some(record) => Ok(Some(self.status_of(record).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes everything that is cached of an entry, and the entry; returns the bytes freed. Its durable
+    /// requests go with it, a pin as well.
+    ///
+    /// # Errors
+    /// [`ManagerError::InUse`] while it is being read.
+    pub async fn evict(&self, key: &CacheKey) -> Result<u64, ManagerError> {
+        let record = self
+            .inner
+            .store
+            .entry(key)
+            .await?
+            .ok_or(ManagerError::NoSuchEntry)?;
+        self.remove_entry(&record).await
+    }
+
+    /// Removes every entry that is neither pinned nor being read; returns the bytes freed.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn evict_all(&self) -> Result<u64, ManagerError> {
+        let mut freed = 0;
+        for record in self.inner.store.entries().await? {
+            if record.pinned {
+                continue;
+            }
+            match self.remove_entry(&record).await {
+                Ok(bytes) => freed += bytes,
+                Err(ManagerError::InUse) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Pins or unpins an entry: a pinned one is never evicted to make room. One that is not known yet is
+    /// made.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn pin(&self, key: &CacheKey, pinned: bool) -> Result<(), ManagerError> {
+        let record = match self.inner.store.entry(key).await? {
+            Some(record) => record,
+            None if !pinned => return Err(ManagerError::NoSuchEntry),
+            None => {
+                let now = self.inner.clock.unix_seconds();
+                let record = self.inner.store.ensure_entry(key, now).await?;
+                self.inner.remember_key(record.id, Arc::clone(&record.key));
+                record
+            }
+        };
+        self.inner
+            .store
+            .commit(vec![StoreWrite::Pin {
+                entry: record.id,
+                pinned,
+            }])
+            .await?;
+        self.inner.space.pin(record.id, pinned);
+        if let Some(live) = self.inner.live_now(key) {
+            live.lock().pinned = pinned;
+        }
+        Ok(())
+    }
+
+    /// Somebody has changed the resource at its origin: the next one to open it asks the origin first.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn invalidate(&self, key: &CacheKey) -> Result<(), ManagerError> {
+        let stale = chunk_ports::Freshness::default();
+        if let Some(live) = self.inner.live_now(key) {
+            if let Some(meta) = &mut live.lock().meta {
+                meta.freshness = stale;
+            }
+            live.set_validated(false);
+        }
+        if let Some(current) = self
+            .inner
+            .store
+            .entry(key)
+            .await?
+            .and_then(|record| record.current)
+        {
+            self.inner
+                .store
+                .commit(vec![StoreWrite::Refresh {
+                    generation: current.id,
+                    freshness: stale,
+                }])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Checks every recorded block against its checksum; with `repair`, forgets the bad ones, so that they
+    /// are fetched again when they are next wanted.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn verify(&self, repair: bool) -> Result<VerifyReport, ManagerError> {
+        // What is about to be recorded is checked as well.
+        self.inner.record().await;
+        let mut report = VerifyReport {
+            repaired: repair,
+            ..VerifyReport::default()
+        };
+        for record in self.inner.store.entries().await? {
+            report.entries += 1;
+            if let Some(current) = &record.current {
+                self.verify_generation(&record, current, repair, &mut report)
+                    .await?;
+            }
+        }
+        Ok(report)
+    }
+
+    async fn verify_generation(
+        &self,
+        entry: &EntryRecord,
+        current: &GenerationRecord,
+        repair: bool,
+        report: &mut VerifyReport,
+    ) -> Result<(), ManagerError> {
+        for summary in self.inner.store.segments(current.id).await? {
+            let row = self
+                .inner
+                .store
+                .segment(current.id, summary.segment)
+                .await?;
+            let Some(row) = row else { continue };
+            let place = Place {
+                entry: entry.id,
+                generation: current.id,
+                segment: row.segment,
+                segment_size: current.segment_size,
+                total_len: current.representation.total_len,
+            };
+            let mut bad = Vec::new();
+            for (block, &crc) in row.blocks.iter().zip(&row.checksums) {
+                let block = block as u64;
+                report.blocks += 1;
+                if self.is_good(place, &row, block, crc, report).await {
+                    continue;
+                }
+                add(&self.inner.counters.checksum_failures, 1);
+                if let Some(range) = place.block(block) {
+                    report
+                        .bad
+                        .push(BadBlock::new(Arc::clone(&entry.key), range));
+                    bad.push((block, range));
+                }
+            }
+            if repair && !bad.is_empty() {
+                self.forget_blocks(entry, place, row, &bad).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_good(
+        &self,
+        place: Place,
+        row: &SegmentRecord,
+        block: u64,
+        crc: u32,
+        report: &mut VerifyReport,
+    ) -> bool {
+        let (Some(range), Some(segment)) = (place.block(block), place.range()) else {
+            return false;
+        };
+        let Ok(len) = usize::try_from(range.len()) else {
+            return false;
+        };
+        report.bytes += range.len();
+        let key = SegmentKey {
+            generation: row.generation,
+            segment: row.segment,
+            epoch: row.epoch,
+        };
+        match self
+            .inner
+            .bytes
+            .read(key, range.start() - segment.start(), len)
+            .await
+        {
+            Ok(Some(bytes)) if bytes.len() == len => {
+                BlockDigest::of(
+                    place.entry,
+                    place.generation,
+                    place.file_block(block),
+                    &bytes,
+                ) == crc
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    /// Exactly the bad blocks go; their neighbours stay.
+    async fn forget_blocks(
+        &self,
+        entry: &EntryRecord,
+        place: Place,
+        row: SegmentRecord,
+        bad: &[(u64, chunk_core::ByteRange)],
+    ) -> Result<(), ManagerError> {
+        if let Some(live) = self
+            .inner
+            .live_now(&entry.key)
+            .filter(|live| live.generation_now() == Some(place.generation))
+        {
+            for &(_, range) in bad {
+                live.forget(range);
+                self.inner.tell(chunk_core::scheduler::Input::Forgotten {
+                    source: live.source,
+                    range,
+                });
+            }
+            self.inner.dirty.mark(&live);
+            self.inner.record().await;
+            return Ok(());
+        }
+        let accessed_unix = row.accessed_unix;
+        let mut segment = crate::segment::Segment {
+            epoch: row.epoch,
+            blocks: row.blocks.clone(),
+            ..Default::default()
+        };
+        segment.load(&row);
+        for &(block, _) in bad {
+            segment.forget(block);
+        }
+        let write = match segment.row(place, &std::collections::BTreeSet::new(), accessed_unix) {
+            Some(record) => StoreWrite::RecordSegment(record),
+            None => StoreWrite::RemoveSegments {
+                generation: place.generation,
+                segments: vec![place.segment],
+            },
+        };
+        self.inner.store.commit(vec![write]).await?;
+        Ok(())
+    }
+
+    async fn remove_entry(&self, record: &EntryRecord) -> Result<u64, ManagerError> {
+        if let Some(live) = self.inner.live_now(&record.key) {
+            if live.reader_count() > 0 {
+                return Err(ManagerError::InUse);
+            }
+            self.inner.dirty.forget(&live);
+            let (done, closed) = oneshot::channel();
+            let close = Command::Close { live, done };
+            self.inner
+                .commands
+                .send(close)
+                .map_err(|_| ManagerError::Closed)?;
+            closed.await.map_err(|_| ManagerError::Closed)?;
+        }
+        let rows = self.inner.jobs().rows(record.id);
+        for job in rows {
+            self.inner.jobs().remove(record.id, job.range);
+        }
+        self.inner
+            .store
+            .commit(vec![StoreWrite::RemoveEntry(record.id)])
+            .await?;
+        let mut freed = 0;
+        if let Some(current) = &record.current {
+            freed = self.remove_bytes(record, current.id).await?;
+        }
+        self.inner.space.pin(record.id, false);
+        self.inner.forget_key(record.id);
+        self.inner
+            .events
+            .publish(CacheEvent::evicted(Arc::clone(&record.key), freed));
+        Ok(freed)
+    }
+
+    async fn remove_bytes(
+        &self,
+        record: &EntryRecord,
+        generation: GenerationId,
+    ) -> Result<u64, ManagerError> {
+        self.inner.bytes.remove_generation(generation).await?;
+        let freed = self.inner.space.generation_removed(record.id, generation);
+        add(&self.inner.counters.evicted_bytes, freed);
+        set(&self.inner.counters.stored_bytes, self.inner.space.used());
+        Ok(freed)
+    }
+
+    async fn status_of(&self, record: EntryRecord) -> EntryStatus {
+        let live = self.inner.live_now(&record.key);
+        let activity = match &live {
+            Some(live) => self.activity(live).await,
+            None => Activity::default(),
+        };
+        let current = record.current.as_ref();
+        let (total_len, recorded, readable, readers, content_type, failure, is_probing) =
+            match &live {
+                Some(live) => {
+                    let state = live.lock();
+                    (
+                        state.total_len(),
+                        state.recorded.len(),
+                        state.readable.len(),
+                        live.reader_count(),
+                        state
+                            .meta
+                            .as_ref()
+                            .and_then(|meta| meta.representation.content_type.clone()),
+                        state.last_failure(),
+                        state.meta.is_none(),
+                    )
+                }
+                None => (
+                    current.and_then(|current| current.representation.total_len),
+                    current.map_or(0, |current| current.recorded_bytes),
+                    current.map_or(0, |current| current.recorded_bytes),
+                    0,
+                    current.and_then(|current| current.representation.content_type.clone()),
+                    None,
+                    false,
+                ),
+            };
+        let state = if total_len.is_some_and(|len| recorded >= len) {
+            EntryState::Complete
+        } else if is_probing && activity.is_fetching {
+            EntryState::Probing
+        } else if activity.is_fetching || (activity.queued_bytes > 0 && failure.is_none()) {
+            EntryState::Downloading
+        } else if let Some(error) = failure {
+            EntryState::Failed(error.to_string().into())
+        } else if readable == 0 {
+            EntryState::NotStarted
+        } else {
+            EntryState::Paused
+        };
+        EntryStatus {
+            id: record.id,
+            state,
+            total_len,
+            recorded_bytes: recorded,
+            readable_bytes: readable,
+            queued_bytes: activity
+                .queued_bytes
+                .max(self.inner.jobs().bytes(record.id)),
+            pinned: record.pinned,
+            readers,
+            content_type,
+            accessed_unix: record.accessed_unix,
+            download_rate: live
+                .as_ref()
+                .and_then(|live| live.download_rate(self.inner.clock.now())),
+            key: record.key,
+        }
+    }
+
+    async fn activity(&self, live: &Arc<Live>) -> Activity {
+        let (answer, answered) = oneshot::channel();
+        let ask = Command::Ask {
+            source: live.source,
+            answer,
+        };
+        if self.inner.commands.send(ask).is_err() {
+            return Activity::default();
+        }
+        answered.await.unwrap_or_default()
+    }
+
+    /// Whether [`Self::shutdown`] has been called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inner.is_closed.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,175 @@
+//! Putting a manager together.
+
+use std::sync::Arc;
+
+use chunk_core::scheduler::Config;
+use chunk_core::{ChunkSize, ReadAheadPolicy};
+use chunk_ports::{ByteStore, CacheEvent, ChunkFetcher, ChunkStore, Clock, EventSink, Resource};
+use tokio::sync::mpsc;
+
+use crate::clock::TokioClock;
+use crate::driver::Driver;
+use crate::error::StartError;
+use crate::inner::{Inner, Parts};
+use crate::manager::ChunkManager;
+use crate::options::Limits;
+
+/// The parts of a [`ChunkManager`] and its settings.
+#[derive(Debug)]
+pub struct Builder {
+    store: Arc<dyn ChunkStore>,
+    bytes: Arc<dyn ByteStore>,
+    fetcher: Arc<dyn ChunkFetcher>,
+    events: Arc<dyn EventSink>,
+    clock: Option<Arc<dyn Clock>>,
+    chunk_size: ChunkSize,
+    limits: Limits,
+    fill: bool,
+}
+
+impl Builder {
+    pub(crate) fn new(
+        store: Arc<dyn ChunkStore>,
+        bytes: Arc<dyn ByteStore>,
+        fetcher: Arc<dyn ChunkFetcher>,
+    ) -> Self {
+        Self {
+            store,
+            bytes,
+            fetcher,
+            events: Arc::new(Unheard),
+            clock: None,
+            chunk_size: ChunkSize::DEFAULT,
+            limits: Limits::default(),
+            fill: false,
+        }
+    }
+
+    /// Where events go; nowhere by default.
+    #[must_use]
+    pub fn events(mut self, events: Arc<dyn EventSink>) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// The clock; tokio's by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The chunk size of the API and of what is cached from now on; 10 MiB by default. What is cached
+    /// already stays valid whatever its size.
+    #[must_use]
+    pub const fn chunk_size(mut self, chunk_size: ChunkSize) -> Self {
+        self.chunk_size = chunk_size;
+        self
+    }
+
+    /// Limits, which can be changed later.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether the rest of a file is fetched at LOW while somebody reads it; off by default.
+    #[must_use]
+    pub const fn fill(mut self, fill: bool) -> Self {
+        self.fill = fill;
+        self
+    }
+
+    /// Starts the manager inside the present tokio runtime: reads entry summaries, removes what nothing
+    /// refers to any more, and takes durable requests up again. Takes time in proportion to the number
+    /// of entries, not of chunks.
+    ///
+    /// # Errors
+    /// [`StartError`] where a store cannot be read.
+    pub async fn start(self) -> Result<ChunkManager, StartError> {
+        let (commands, received) = mpsc::unbounded_channel();
+        let config = scheduler_config(&self.limits, self.chunk_size);
+        let inner = Arc::new(Inner::new(Parts {
+            store: self.store,
+            bytes: self.bytes,
+            fetcher: self.fetcher,
+            events: self.events,
+            clock: self.clock.unwrap_or_else(|| Arc::new(TokioClock::new())),
+            chunk_size: self.chunk_size,
+            fill: self.fill,
+            limits: self.limits,
+            commands,
+        }));
+        recover(&inner).await?;
+        let driver = Driver::new(Arc::clone(&inner), config, received);
+        tokio::spawn(driver.drive());
+        let recorder = tokio::spawn(Arc::clone(&inner).keep_recording());
+        resume(&inner).await;
+        Ok(ChunkManager::new(inner, recorder.abort_handle()))
+    }
+}
+
+/// What the scheduler is to do under `limits`.
+pub(crate) fn scheduler_config(limits: &Limits, chunk_size: ChunkSize) -> Config {
+    let read_ahead = ReadAheadPolicy::DEFAULT
+        .with_seconds(limits.read_ahead)
+        .with_initial(limits.initial_buffer);
+    Config::default()
+        .with_max_runs(limits.max_downloads)
+        .with_chunk_size(chunk_size)
+        .with_read_ahead(read_ahead)
+}
+
+/// Reads summaries and removes orphans: bytes without rows, rows of retired generations.
+async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
+    let entries = inner.store.entries().await?;
+    let mut known = std::collections::BTreeSet::new();
+    for entry in &entries {
+        inner.remember_key(entry.id, Arc::clone(&entry.key));
+        let bytes = entry
+            .current
+            .as_ref()
+            .map_or(0, |current| current.recorded_bytes);
+        known.extend(entry.current.as_ref().map(|current| current.id));
+        inner
+            .space
+            .found(entry.id, bytes, entry.accessed_unix, entry.pinned);
+    }
+    crate::counters::set(&inner.counters.stored_bytes, inner.space.used());
+    for generation in inner.store.retired_generations().await? {
+        inner
+            .store
+            .commit(vec![chunk_ports::StoreWrite::RemoveGeneration(generation)])
+            .await?;
+    }
+    for generation in inner.bytes.generations().await? {
+        if !known.contains(&generation) {
+            inner.bytes.remove_generation(generation).await?;
+        }
+    }
+    let jobs = inner.store.jobs().await?;
+    inner.jobs().restore(jobs);
+    Ok(())
+}
+
+/// Takes up durable requests where they stood.
+async fn resume(inner: &Arc<Inner>) {
+    let entries = inner.jobs().entries();
+    for entry in entries {
+        let Some(key) = inner.key_of(entry) else {
+            continue;
+        };
+        if let Ok(live) = inner.live(&Resource::from_key(key)).await {
+            inner.resume_jobs(&live);
+        }
+    }
+}
+
+/// An event sink for those who want no events.
+#[derive(Debug)]
+struct Unheard;
+
+impl EventSink for Unheard {
+    fn publish(&self, _event: CacheEvent) {}
+}

@@ -1,0 +1,427 @@
+//! The one owner of the scheduler: facts in, actions carried out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_core::scheduler::{
+    Action, Config, Failure, Input, Outcome, ReaderId, RunId, Scheduler, SourceId,
+};
+use chunk_core::{ByteRange, Tick};
+use chunk_ports::{CacheEvent, FetchError};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::counters::{add, set};
+use crate::error::OpenError;
+use crate::inner::Inner;
+use crate::live::Live;
+use crate::run::{RunControl, RunTask, is_page_for_media};
+
+/// How long an entry stays open after its last reader: players close and reopen.
+const IDLE: Duration = Duration::from_secs(60);
+/// How many commands are taken in before actions are carried out.
+const BATCH: usize = 256;
+
+/// What the driver can be told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Input(Input),
+    Opened {
+        live: Arc<Live>,
+        input: Input,
+    },
+    ReaderGone {
+        live: Arc<Live>,
+        reader: ReaderId,
+    },
+    RunEnded {
+        run: RunId,
+        live: Arc<Live>,
+        result: Result<(), FetchError>,
+    },
+    LengthLearned {
+        live: Arc<Live>,
+        total_len: u64,
+    },
+    /// The origin has another representation.
+    Superseded {
+        live: Arc<Live>,
+    },
+    /// The entry is being removed.
+    Close {
+        live: Arc<Live>,
+        done: oneshot::Sender<()>,
+    },
+    Ask {
+        source: SourceId,
+        answer: oneshot::Sender<Activity>,
+    },
+    Shutdown {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What goes on with one source.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Activity {
+    pub(crate) is_fetching: bool,
+    pub(crate) queued_bytes: u64,
+}
+
+pub(crate) struct Driver {
+    inner: Arc<Inner>,
+    scheduler: Scheduler,
+    commands: mpsc::UnboundedReceiver<Command>,
+    lives: HashMap<SourceId, Arc<Live>>,
+    runs: HashMap<RunId, Arc<RunControl>>,
+    /// The last failure of each source, for those who wait in vain.
+    errors: HashMap<SourceId, OpenError>,
+    /// When to look whether a source without readers can be closed.
+    idle: BTreeMap<SourceId, Tick>,
+    tasks: JoinSet<()>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        config: Config,
+        commands: mpsc::UnboundedReceiver<Command>,
+    ) -> Self {
+        Self {
+            inner,
+            scheduler: Scheduler::new(config),
+            commands,
+            lives: HashMap::new(),
+            runs: HashMap::new(),
+            errors: HashMap::new(),
+            idle: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    pub(crate) async fn drive(mut self) {
+        let clock = Arc::clone(&self.inner.clock);
+        loop {
+            let wake = self
+                .scheduler
+                .poll_timeout()
+                .into_iter()
+                .chain(self.idle.values().copied().min())
+                .min()
+                .unwrap_or(Tick::NEVER);
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => {
+                    let Some(command) = command else { return };
+                    if let Some(done) = self.take_in(command) {
+                        self.shut_down().await;
+                        let _ = done.send(());
+                        return;
+                    }
+                    for _ in 0..BATCH {
+                        let Ok(command) = self.commands.try_recv() else { break };
+                        if let Some(done) = self.take_in(command) {
+                            self.shut_down().await;
+                            let _ = done.send(());
+                            return;
+                        }
+                    }
+                }
+                () = clock.sleep_until(wake), if wake != Tick::NEVER => {
+                    self.handle(Input::TimedOut);
+                    self.close_idle();
+                }
+                Some(_) = self.tasks.join_next() => {}
+            }
+            self.act();
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.inner.clock.now();
+        self.scheduler.handle(now, input);
+    }
+
+    /// Takes in one command; gives back whom to tell once everything is shut down.
+    fn take_in(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
+        match command {
+            Command::Input(input) => self.handle(input),
+            Command::Opened { live, input } => {
+                self.idle.insert(live.source, self.inner.clock.now() + IDLE);
+                self.lives.insert(live.source, live);
+                self.handle(input);
+            }
+            Command::ReaderGone { live, reader } => self.reader_gone(&live, reader),
+            Command::RunEnded { run, live, result } => self.run_ended(run, &live, result),
+            Command::LengthLearned { live, total_len } => {
+                live.learn_length(total_len);
+                self.handle(Input::LengthLearned {
+                    source: live.source,
+                    total_len,
+                });
+                self.inner.length_learned(&live, total_len);
+            }
+            Command::Superseded { live } => self.supersede(&live),
+            Command::Close { live, done } => {
+                self.close(&live);
+                // Runs of the source end on their own; the entry's files are removed by name, so that a
+                // write that is under way cannot come back.
+                let _ = done.send(());
+            }
+            Command::Ask { source, answer } => {
+                let activity = Activity {
+                    is_fetching: self.scheduler.is_fetching(source),
+                    queued_bytes: self
+                        .scheduler
+                        .queue()
+                        .demands(source)
+                        .map(|demand| demand.range.len())
+                        .sum(),
+                };
+                let _ = answer.send(activity);
+            }
+            Command::Shutdown { done } => return Some(done),
+        }
+        None
+    }
+
+    /// Carries out what the scheduler wants.
+    fn act(&mut self) {
+        while let Some(action) = self.scheduler.poll_action() {
+            match action {
+                Action::Fetch {
+                    run,
+                    source,
+                    start,
+                    end,
+                    until,
+                    ..
+                } => {
+                    let Some(live) = self.lives.get(&source) else {
+                        self.handle(Input::Finished { run });
+                        continue;
+                    };
+                    let control = Arc::new(RunControl::new(until, end));
+                    self.runs.insert(run, Arc::clone(&control));
+                    let task = RunTask {
+                        inner: Arc::clone(&self.inner),
+                        live: Arc::clone(live),
+                        control,
+                        run,
+                        start,
+                        end,
+                    };
+                    self.tasks.spawn(task.carry_out());
+                }
+                Action::Allow { run, until } => {
+                    if let Some(control) = self.runs.get(&run) {
+                        control.allow(until);
+                    }
+                }
+                Action::Shorten { run, end } => {
+                    if let Some(control) = self.runs.get(&run) {
+                        control.shorten(end);
+                    }
+                }
+                Action::Abort { run } => {
+                    if let Some(control) = self.runs.get(&run) {
+                        control.abort();
+                    }
+                }
+                Action::Ended {
+                    source,
+                    range,
+                    outcome,
+                } => self.request_ended(source, range, outcome),
+                Action::GaveUp { source } => {
+                    if let Some(live) = self.lives.get(&source) {
+                        let error = self
+                            .errors
+                            .remove(&source)
+                            .unwrap_or(OpenError::Unreachable);
+                        live.fail(error, self.inner.clock.now());
+                    }
+                }
+            }
+        }
+        let counters = &self.inner.counters;
+        set(&counters.active_runs, self.scheduler.active_runs() as u64);
+        set(&counters.held_runs, self.scheduler.held_runs() as u64);
+        set(&counters.queued_ranges, self.scheduler.queue().len() as u64);
+    }
+
+    fn request_ended(&self, source: SourceId, range: ByteRange, outcome: Outcome) {
+        let Some(live) = self.lives.get(&source) else {
+            return;
+        };
+        match outcome {
+            Outcome::Served => {}
+            Outcome::Cancelled => live.cancel_waits(range),
+            Outcome::Failed => {
+                let reason = self
+                    .errors
+                    .get(&source)
+                    .map_or_else(|| "the bytes cannot be had".to_owned(), ToString::to_string);
+                self.inner.events.publish(CacheEvent::range_failed(
+                    Arc::clone(&live.key),
+                    range,
+                    reason.into(),
+                ));
+            }
+        }
+    }
+
+    fn run_ended(&mut self, run: RunId, live: &Arc<Live>, result: Result<(), FetchError>) {
+        self.runs.remove(&run);
+        let Err(error) = result else {
+            self.handle(Input::Finished { run });
+            return;
+        };
+        tracing::debug!(key = %live.key, %error, "a run failed");
+        if let FetchError::Changed { now } = &error {
+            let is_page = live
+                .lock()
+                .meta
+                .as_ref()
+                .is_some_and(|meta| is_page_for_media(&meta.representation, now));
+            if !is_page {
+                self.handle(Input::Finished { run });
+                self.supersede(live);
+                return;
+            }
+        }
+        self.errors.insert(live.source, OpenError::from(&error));
+        let failure = if error.is_retryable() {
+            add(&self.inner.counters.retries, 1);
+            Failure::Transient {
+                retry_after: error.retry_after(),
+            }
+        } else {
+            Failure::Permanent
+        };
+        self.handle(Input::Failed { run, failure });
+    }
+
+    /// The origin has another representation: what is missing of this one will stay missing, and the
+    /// next one to open the entry starts a new generation.
+    fn supersede(&mut self, live: &Arc<Live>) {
+        self.inner.start_over(live);
+        live.supersede();
+        self.handle(Input::SourceFailed {
+            source: live.source,
+        });
+        self.lives.remove(&live.source);
+        self.idle.remove(&live.source);
+        self.errors.remove(&live.source);
+    }
+
+    fn reader_gone(&mut self, live: &Arc<Live>, reader: ReaderId) {
+        self.handle(Input::ReaderGone { reader });
+        self.inner.dirty.mark(live);
+        if live.reader_count() > 0 {
+            return;
+        }
+        if self.inner.fill {
+            // Background fill ends with its reader; durable work goes on.
+            if let Some(all) = ByteRange::try_new(0, u64::MAX) {
+                self.handle(Input::Cancelled {
+                    source: live.source,
+                    range: all,
+                });
+            }
+            for job in self.inner.jobs().rows(live.entry) {
+                let input = Input::Requested {
+                    source: live.source,
+                    range: job.range,
+                    priority: job.priority,
+                };
+                self.scheduler.handle(self.inner.clock.now(), input);
+            }
+        }
+        self.idle.insert(live.source, self.inner.clock.now() + IDLE);
+    }
+
+    fn close_idle(&mut self) {
+        let now = self.inner.clock.now();
+        let due: Vec<SourceId> = self
+            .idle
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(&source, _)| source)
+            .collect();
+        for source in due {
+            self.idle.remove(&source);
+            let Some(live) = self.lives.get(&source).map(Arc::clone) else {
+                continue;
+            };
+            let is_used = live.reader_count() > 0 || self.scheduler.is_in_use(source);
+            if is_used || !self.inner.release(&live) {
+                self.idle.insert(source, now + IDLE);
+                continue;
+            }
+            self.inner.dirty.mark(&live);
+            self.close(&live);
+        }
+    }
+
+    fn close(&mut self, live: &Arc<Live>) {
+        self.inner.unregister(live);
+        live.close();
+        self.handle(Input::SourceClosed {
+            source: live.source,
+        });
+        self.act();
+        self.lives.remove(&live.source);
+        self.idle.remove(&live.source);
+        self.errors.remove(&live.source);
+    }
+
+    /// Stops everything that is in flight and waits for it.
+    async fn shut_down(&mut self) {
+        let lives: Vec<Arc<Live>> = self.lives.values().cloned().collect();
+        for live in &lives {
+            self.handle(Input::SourceClosed {
+                source: live.source,
+            });
+        }
+        while let Some(action) = self.scheduler.poll_action() {
+            if let Action::Abort { run } = action
+                && let Some(control) = self.runs.get(&run)
+            {
+                control.abort();
+            }
+        }
+        for control in self.runs.values() {
+            control.abort();
+        }
+        while self.tasks.join_next().await.is_some() {}
+        for live in lives {
+            live.close();
+            self.inner.dirty.mark(&live);
+        }
+    }
+}
+
+impl Inner {
+    /// The next one to open this entry starts over from the origin's answer.
+    pub(crate) fn start_over(&self, live: &Arc<Live>) {
+        self.unregister(live);
+        self.suspects().insert(Arc::clone(&live.key));
+    }
+
+    /// Takes `live` out of the registry if nobody but registry and driver holds it.
+    fn release(&self, live: &Arc<Live>) -> bool {
+        /// The registry's, the driver's, and that of the caller.
+        const OURS: usize = 3;
+        let mut registry = self.registry();
+        let Some(cell) = registry.get(&live.key) else {
+            return true;
+        };
+        if Arc::strong_count(cell) > 1 || Arc::strong_count(live) > OURS {
+            return false;
+        }
+        registry.remove(&live.key);
+        true
+    }
+}

@@ -1,0 +1,278 @@
+//! What every part of the manager shares.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use chunk_core::scheduler::{Input, ReaderId, SourceId};
+use chunk_core::{BLOCK_SIZE, CacheKey, ChunkSize, EntryId};
+use chunk_ports::{ByteStore, ChunkFetcher, ChunkStore, Clock, EventSink, Resource};
+use tokio::sync::{OnceCell, mpsc};
+
+use crate::counters::Counters;
+use crate::driver::Command;
+use crate::error::ManagerError;
+use crate::jobs::JobBook;
+use crate::live::Live;
+use crate::memory::MemoryBudget;
+use crate::options::Limits;
+use crate::recorder::Dirty;
+use crate::space::Space;
+
+/// The live representation of each key, one at a time; the cell makes loading it happen once.
+pub(crate) type Registry = HashMap<Arc<CacheKey>, Arc<OnceCell<Arc<Live>>>>;
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn ChunkStore>,
+    pub(crate) bytes: Arc<dyn ByteStore>,
+    pub(crate) fetcher: Arc<dyn ChunkFetcher>,
+    pub(crate) events: Arc<dyn EventSink>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chunk_size: ChunkSize,
+    pub(crate) fill: bool,
+    pub(crate) limits: RwLock<Limits>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) counters: Counters,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) space: Space,
+    pub(crate) dirty: Dirty,
+    pub(crate) jobs: Mutex<JobBook>,
+    pub(crate) is_closed: AtomicBool,
+    registry: Mutex<Registry>,
+    /// Keys whose origin is known to have another representation than the index.
+    suspects: Mutex<HashSet<Arc<CacheKey>>>,
+    /// Entries by number, for those asked for by number.
+    keys: Mutex<HashMap<EntryId, Arc<CacheKey>>>,
+    next_reader: AtomicU64,
+    next_source: AtomicU64,
+    next_volatile: AtomicU64,
+}
+
+/// What an [`Inner`] is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn ChunkStore>,
+    pub(crate) bytes: Arc<dyn ByteStore>,
+    pub(crate) fetcher: Arc<dyn ChunkFetcher>,
+    pub(crate) events: Arc<dyn EventSink>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) chunk_size: ChunkSize,
+    pub(crate) fill: bool,
+    pub(crate) limits: Limits,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Inner {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            memory: MemoryBudget::new(parts.limits.memory),
+            space: Space::new(&parts.limits),
+            store: parts.store,
+            bytes: parts.bytes,
+            fetcher: parts.fetcher,
+            events: parts.events,
+            clock: parts.clock,
+            chunk_size: parts.chunk_size,
+            fill: parts.fill,
+            limits: RwLock::new(parts.limits),
+            commands: parts.commands,
+            counters: Counters::default(),
+            dirty: Dirty::default(),
+            jobs: Mutex::new(JobBook::default()),
+            is_closed: AtomicBool::new(false),
+            registry: Mutex::new(HashMap::new()),
+            suspects: Mutex::new(HashSet::new()),
+            keys: Mutex::new(HashMap::new()),
+            next_reader: AtomicU64::new(1),
+            next_source: AtomicU64::new(1),
+            next_volatile: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Hands a fact to the driver. After shutdown it is dropped, because nothing acts on it any more.
+    pub(crate) fn tell(&self, input: Input) {
+        drop(self.commands.send(Command::Input(input)));
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), ManagerError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            Err(ManagerError::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn new_reader(&self) -> ReaderId {
+        ReaderId::new(self.next_reader.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn new_source(&self) -> SourceId {
+        SourceId::new(self.next_source.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number for an entry that the index could not be asked about: above all that an index gives.
+    pub(crate) fn volatile_entry(&self) -> EntryId {
+        EntryId::new(u64::MAX - self.next_volatile.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Bytes per segment of a generation that begins now: the chunk size in whole blocks.
+    pub(crate) fn segment_size(&self) -> u64 {
+        self.chunk_size
+            .get()
+            .checked_next_multiple_of(BLOCK_SIZE)
+            .unwrap_or(BLOCK_SIZE)
+    }
+
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn suspects(&self) -> MutexGuard<'_, HashSet<Arc<CacheKey>>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn jobs(&self) -> MutexGuard<'_, JobBook> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember_key(&self, entry: EntryId, key: Arc<CacheKey>) {
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(entry, key);
+    }
+
+    pub(crate) fn forget_key(&self, entry: EntryId) {
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&entry);
+    }
+
+    pub(crate) fn key_of(&self, entry: EntryId) -> Option<Arc<CacheKey>> {
+        self.keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&entry)
+            .cloned()
+    }
+
+    /// Every representation that is open now.
+    pub(crate) fn lives(&self) -> Vec<Arc<Live>> {
+        self.registry()
+            .values()
+            .filter_map(|cell| cell.get().cloned())
+            .collect()
+    }
+
+    /// The open representation of `key`, if there is one.
+    pub(crate) fn live_now(&self, key: &CacheKey) -> Option<Arc<Live>> {
+        self.registry().get(key)?.get().cloned()
+    }
+
+    /// Removes `live` from the registry, if it is the one registered.
+    pub(crate) fn unregister(&self, live: &Arc<Live>) {
+        let mut registry = self.registry();
+        if registry
+            .get(&live.key)
+            .and_then(|cell| cell.get())
+            .is_some_and(|found| Arc::ptr_eq(found, live))
+        {
+            registry.remove(&live.key);
+        }
+    }
+
+    /// The open representation of a key; loads what the index has of it. Asks no origin.
+    pub(crate) async fn live(
+        self: &Arc<Self>,
+        resource: &Resource,
+    ) -> Result<Arc<Live>, ManagerError> {
+        self.check_open()?;
+        let cell = Arc::clone(
+            self.registry()
+                .entry(Arc::clone(&resource.key))
+                .or_default(),
+        );
+        let live = cell.get_or_init(|| self.load(resource)).await;
+        Ok(Arc::clone(live))
+    }
+
+    async fn load(self: &Arc<Self>, resource: &Resource) -> Arc<Live> {
+        let now = self.clock.unix_seconds();
+        let source = self.new_source();
+        let record = self.store.ensure_entry(&resource.key, now).await;
+        let live = match record {
+            Ok(record) => {
+                self.remember_key(record.id, Arc::clone(&record.key));
+                let live = Live::new(
+                    source,
+                    record.id,
+                    resource.clone(),
+                    record.pinned,
+                    record.accessed_unix,
+                );
+                let is_suspect = self.suspects().remove(&record.key);
+                if let Some(current) = record
+                    .current
+                    .filter(|current| !is_suspect && is_usable(current, now))
+                    && let Ok(segments) = self.store.segments(current.id).await
+                {
+                    self.space
+                        .opened(record.id, &current, &segments, record.pinned);
+                    live.adopt(&current, segments);
+                }
+                live
+            }
+            Err(error) => {
+                tracing::warn!(key = %resource.key, %error, "the index cannot be asked; bytes are passed through");
+                self.counters.store_failing.store(true, Ordering::Relaxed);
+                let entry = self.volatile_entry();
+                self.remember_key(entry, Arc::clone(&resource.key));
+                let live = Live::new(source, entry, resource.clone(), false, now);
+                live.lock().caching = crate::live::Caching::Never;
+                live
+            }
+        };
+        let live = Arc::new(live);
+        let (total_len, accepts_ranges, present) = {
+            let state = live.lock();
+            (
+                state.total_len(),
+                state.meta.as_ref().is_none_or(|meta| meta.accepts_ranges),
+                state.readable.clone(),
+            )
+        };
+        drop(self.commands.send(Command::Opened {
+            live: Arc::clone(&live),
+            input: Input::SourceOpened {
+                source,
+                total_len,
+                accepts_ranges,
+                present,
+            },
+        }));
+        live
+    }
+}
+
+/// Whether recorded bytes may be used again after the entry was closed: the origin can tell whether it still
+/// has the same representation, or promised that it will not change for now.
+fn is_usable(generation: &chunk_ports::GenerationRecord, now_unix: i64) -> bool {
+    generation.representation.total_len.is_some()
+        && (generation.representation.is_reusable()
+            || generation.freshness.fresh_until_unix > now_unix)
+}
+
+/// A number that no other generation has, below 2⁶³: from the seed that the standard library keys its
+/// hash maps with, which comes from the operating system.
+pub(crate) fn nonce() -> u64 {
+    RandomState::new().build_hasher().finish() >> 1
+}

@@ -1,0 +1,526 @@
+//! One open representation of an entry: what is readable of it, who waits for it, where its bytes are.
+//!
+//! This is the shared state between readers, runs, the recorder and the driver. Everything here is
+//! decided under one short lock that is never held across an await.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+use chunk_core::scheduler::{ReaderId, SourceId};
+use chunk_core::{
+    BLOCK_SIZE, ByteRange, CacheKey, EntryId, GenerationId, RangeSet, RateEstimator,
+    Representation, Tick,
+};
+use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentKey, SegmentSummary};
+use tokio::sync::{Semaphore, watch};
+
+use crate::error::{OpenError, ReadError};
+use crate::integrity::block_range;
+use crate::segment::Segment;
+use crate::tail::{KEPT, RING, Tail};
+use crate::waiters::{Token, Waiters};
+
+/// What is known of a representation once its origin, or the index, has told.
+#[derive(Clone, Debug)]
+pub(crate) struct Meta {
+    pub(crate) representation: Representation,
+    pub(crate) accepts_ranges: bool,
+    pub(crate) segment_size: u64,
+    pub(crate) nonce: u64,
+    pub(crate) freshness: Freshness,
+    pub(crate) storable: bool,
+}
+
+/// Where the index stands with a representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// Not known yet, or on its way to the index.
+    Pending,
+    /// In the index.
+    Indexed(GenerationId),
+    /// Never in the index: not to be stored, or the index does not work.
+    Unindexed,
+}
+
+/// Whether arriving bytes are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caching {
+    On,
+    /// Storing failed; it is tried again from this instant on.
+    Failing {
+        retry_at: Tick,
+    },
+    /// The origin forbids it, or there is no index.
+    Never,
+}
+
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) source: SourceId,
+    pub(crate) entry: EntryId,
+    pub(crate) key: Arc<CacheKey>,
+    /// One validation at a time.
+    pub(crate) validation: Semaphore,
+    /// Whether the origin has confirmed the representation in this session, or need not be asked.
+    is_validated: AtomicBool,
+    pub(crate) generation: watch::Sender<Generation>,
+    readers: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) resource: Resource,
+    pub(crate) meta: Option<Meta>,
+    /// Everything that can be read: the tail and what is stored.
+    pub(crate) readable: RangeSet,
+    /// What the byte store holds.
+    pub(crate) stored: RangeSet,
+    /// What survives a restart.
+    pub(crate) recorded: RangeSet,
+    /// What this process wrote, or has checked.
+    pub(crate) trusted: RangeSet,
+    pub(crate) tail: Tail,
+    pub(crate) waiters: Waiters,
+    pub(crate) segments: BTreeMap<u32, Segment>,
+    pub(crate) positions: BTreeMap<ReaderId, u64>,
+    /// Segments read since the index was last told.
+    pub(crate) touched: BTreeSet<u32>,
+    pub(crate) caching: Caching,
+    /// Raised with each failure, so that a waiter can tell one that happened while it waited.
+    failures: u64,
+    failure: Option<Failure>,
+    arrival: RateEstimator,
+    arrived_at: Tick,
+    /// The origin has another representation: what is missing here will stay missing.
+    pub(crate) is_superseded: bool,
+    pub(crate) is_closed: bool,
+    pub(crate) accessed_unix: i64,
+    pub(crate) pinned: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Failure {
+    error: OpenError,
+    at: Tick,
+}
+
+/// What a look at one byte found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Here are bytes.
+    Bytes(Bytes),
+    /// In the byte store, and known good.
+    Stored {
+        key: SegmentKey,
+        offset: u64,
+        len: usize,
+    },
+    /// In the byte store, and not checked yet by this process.
+    Unchecked,
+    /// Not there.
+    Missing,
+}
+
+impl Live {
+    pub(crate) fn new(
+        source: SourceId,
+        entry: EntryId,
+        resource: Resource,
+        pinned: bool,
+        accessed_unix: i64,
+    ) -> Self {
+        Self {
+            source,
+            entry,
+            key: Arc::clone(&resource.key),
+            validation: Semaphore::new(1),
+            is_validated: AtomicBool::new(false),
+            generation: watch::Sender::new(Generation::Pending),
+            readers: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                resource,
+                meta: None,
+                readable: RangeSet::new(),
+                stored: RangeSet::new(),
+                recorded: RangeSet::new(),
+                trusted: RangeSet::new(),
+                tail: Tail::default(),
+                waiters: Waiters::default(),
+                segments: BTreeMap::new(),
+                positions: BTreeMap::new(),
+                touched: BTreeSet::new(),
+                caching: Caching::On,
+                failures: 0,
+                failure: None,
+                arrival: RateEstimator::new(RateEstimator::WINDOW),
+                arrived_at: Tick::ZERO,
+                is_superseded: false,
+                is_closed: false,
+                accessed_unix,
+                pinned,
+            }),
+        }
+    }
+
+    /// Takes over what the index has recorded of the entry's current generation.
+    pub(crate) fn adopt(&self, record: &GenerationRecord, segments: Vec<SegmentSummary>) {
+        let mut state = self.lock();
+        let total_len = record.representation.total_len;
+        for summary in segments {
+            let segment_start = u64::from(summary.segment) * record.segment_size;
+            for range in summary
+                .blocks
+                .byte_ranges(segment_start, total_len.unwrap_or(u64::MAX))
+            {
+                state.readable.insert(range);
+                state.stored.insert(range);
+                state.recorded.insert(range);
+            }
+            state
+                .segments
+                .insert(summary.segment, Segment::recorded(summary));
+        }
+        state.meta = Some(Meta {
+            representation: record.representation.clone(),
+            accepts_ranges: record.accepts_ranges,
+            segment_size: record.segment_size,
+            nonce: record.nonce,
+            freshness: record.freshness,
+            storable: true,
+        });
+        drop(state);
+        self.generation.send_replace(Generation::Indexed(record.id));
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_validated(&self) -> bool {
+        self.is_validated.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_validated(&self, validated: bool) {
+        self.is_validated.store(validated, Ordering::Release);
+    }
+
+    pub(crate) fn reader_count(&self) -> usize {
+        self.readers.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn reader_came(&self, reader: ReaderId, position: u64) {
+        self.readers.fetch_add(1, Ordering::AcqRel);
+        self.lock().positions.insert(reader, position);
+    }
+
+    pub(crate) fn reader_went(&self, reader: ReaderId, mut token: Option<Token>) {
+        let mut state = self.lock();
+        state.positions.remove(&reader);
+        state.waiters.remove(&mut token);
+        drop(state);
+        self.readers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The index's number for this representation, once it has one; `None` where it never will.
+    pub(crate) async fn generation(&self) -> Option<GenerationId> {
+        let mut changes = self.generation.subscribe();
+        let now = changes
+            .wait_for(|generation| *generation != Generation::Pending)
+            .await
+            .map_or(Generation::Unindexed, |generation| *generation);
+        match now {
+            Generation::Indexed(id) => Some(id),
+            Generation::Pending | Generation::Unindexed => None,
+        }
+    }
+
+    /// The index's number, if it has given one by now.
+    pub(crate) fn generation_now(&self) -> Option<GenerationId> {
+        match *self.generation.borrow() {
+            Generation::Indexed(id) => Some(id),
+            Generation::Pending | Generation::Unindexed => None,
+        }
+    }
+
+    /// The origin has told what the representation is; those who wait for that wake up.
+    pub(crate) fn locate(&self, meta: Meta) {
+        let mut state = self.lock();
+        if !meta.storable {
+            state.caching = Caching::Never;
+        }
+        state.meta = Some(meta);
+        state.failure = None;
+        let woken = state.waiters.take_length();
+        drop(state);
+        wake(woken);
+    }
+
+    /// The body has ended and with it the length is known.
+    pub(crate) fn learn_length(&self, total_len: u64) {
+        let mut state = self.lock();
+        if let Some(meta) = &mut state.meta {
+            meta.representation.total_len = Some(total_len);
+        }
+        // Who waits for a byte past the end has reached the end.
+        let woken = state.waiters.take_all();
+        drop(state);
+        wake(woken);
+    }
+
+    /// Makes bytes readable. Returns how many of them were not readable before, and the newly readable range.
+    pub(crate) fn publish(&self, offset: u64, bytes: &Bytes) -> u64 {
+        let Some(range) = ByteRange::try_new(offset, offset.saturating_add(bytes.len() as u64))
+        else {
+            return 0;
+        };
+        let mut state = self.lock();
+        let gaps: Vec<ByteRange> = state.readable.gaps(range).collect();
+        let mut fresh = 0;
+        for gap in gaps {
+            // Only what is missing goes in, so that pieces never overlap.
+            let (Ok(from), Ok(to)) = (
+                usize::try_from(gap.start() - offset),
+                usize::try_from(gap.end() - offset),
+            ) else {
+                continue;
+            };
+            state.tail.push(gap.start(), bytes.slice(from..to));
+            fresh += gap.len();
+        }
+        state.readable.insert(range);
+        state.failure = None;
+        let woken = state.waiters.take(range);
+        drop(state);
+        wake(woken);
+        fresh
+    }
+
+    /// Notes that bytes are in the byte store; drops from memory what need not stay.
+    ///
+    /// Nothing happens where the segment's epoch has changed since the write began.
+    pub(crate) fn stored(&self, range: ByteRange, segment: u32, epoch: u32, keep: bool) -> bool {
+        let mut state = self.lock();
+        if state.epoch(segment) != epoch {
+            return false;
+        }
+        state.stored.insert(range);
+        state.trusted.insert(range);
+        state.tail.stored(range);
+        state.tail.trim_stored(if keep { KEPT } else { 0 });
+        state.caching = match state.caching {
+            Caching::Never => Caching::Never,
+            Caching::On | Caching::Failing { .. } => Caching::On,
+        };
+        state.note_pending(range);
+        true
+    }
+
+    /// Forgets bytes that are only in memory beyond what the ring holds.
+    pub(crate) fn trim_ring(&self) -> RangeSet {
+        let mut state = self.lock();
+        let gone = state.tail.trim_ring(RING);
+        for range in gone.iter() {
+            state.readable.remove(range);
+        }
+        gone
+    }
+
+    /// Forgets bytes for good: they can no longer be read and are no longer recorded.
+    pub(crate) fn forget(&self, range: ByteRange) {
+        let mut state = self.lock();
+        state.forget(range);
+    }
+
+    /// Whoever waits now waits in vain.
+    pub(crate) fn fail(&self, error: OpenError, now: Tick) {
+        let mut state = self.lock();
+        state.failures += 1;
+        state.failure = Some(Failure { error, at: now });
+        let woken = state.waiters.take_all();
+        drop(state);
+        wake(woken);
+    }
+
+    /// The origin has another representation now.
+    pub(crate) fn supersede(&self) {
+        let mut state = self.lock();
+        state.is_superseded = true;
+        let woken = state.waiters.take_all();
+        drop(state);
+        wake(woken);
+    }
+
+    /// Nothing will come any more.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closed = true;
+        let woken = state.waiters.take_all();
+        drop(state);
+        wake(woken);
+    }
+
+    /// Tells those who wait for requested bytes that nobody fetches them.
+    pub(crate) fn cancel_waits(&self, range: ByteRange) {
+        let woken = self.lock().waiters.cancel(range);
+        wake(woken);
+    }
+
+    /// The failure that was last reported, if it is no older than `since`.
+    pub(crate) fn failure_since(&self, since: Tick) -> Option<OpenError> {
+        self.lock()
+            .failure
+            .as_ref()
+            .filter(|failure| failure.at >= since)
+            .map(|failure| failure.error.clone())
+    }
+
+    /// Notes that bytes came from the origin.
+    pub(crate) fn arrived(&self, now: Tick, bytes: u64) {
+        let mut state = self.lock();
+        // A gap between runs is no slowness of the link.
+        if now.since(state.arrived_at) > RateEstimator::WINDOW {
+            state.arrival.start(now);
+        }
+        state.arrived_at = now;
+        state.arrival.record(now, bytes);
+    }
+
+    /// Bytes a second that are arriving, `None` where none came within the last moments.
+    pub(crate) fn download_rate(&self, now: Tick) -> Option<u64> {
+        let state = self.lock();
+        (now.since(state.arrived_at) <= RateEstimator::WINDOW)
+            .then(|| state.arrival.rate())
+            .flatten()
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.lock().failures
+    }
+}
+
+impl State {
+    pub(crate) fn total_len(&self) -> Option<u64> {
+        self.meta.as_ref()?.representation.total_len
+    }
+
+    pub(crate) fn epoch(&self, segment: u32) -> u32 {
+        self.segments
+            .get(&segment)
+            .map_or(0, |segment| segment.epoch)
+    }
+
+    /// Why waiting makes no sense, if it does not: something failed since the count was `seen`.
+    pub(crate) fn hopeless(&self, seen: u64) -> Option<ReadError> {
+        if self.is_superseded {
+            return Some(ReadError::Changed);
+        }
+        if self.is_closed {
+            return Some(ReadError::Closed);
+        }
+        let failure = self.failure.as_ref().filter(|_| self.failures != seen)?;
+        Some(ReadError::Failed(failure.error.clone()))
+    }
+
+    /// The last failure, until bytes come again.
+    pub(crate) fn last_failure(&self) -> Option<OpenError> {
+        self.failure.as_ref().map(|failure| failure.error.clone())
+    }
+
+    /// Where the byte at `offset` is.
+    pub(crate) fn find(&self, offset: u64, max: usize, generation: Option<GenerationId>) -> Found {
+        if let Some(bytes) = self.tail.get(offset, max) {
+            return Found::Bytes(bytes);
+        }
+        let (Some(meta), Some(generation)) = (&self.meta, generation) else {
+            return Found::Missing;
+        };
+        let Some(stored) = self.stored.range_at(offset) else {
+            return Found::Missing;
+        };
+        let Some(trusted) = self.trusted.range_at(offset) else {
+            return Found::Unchecked;
+        };
+        let segment = offset / meta.segment_size;
+        let segment_start = segment * meta.segment_size;
+        let end = trusted
+            .end()
+            .min(stored.end())
+            .min(segment_start.saturating_add(meta.segment_size))
+            .min(offset.saturating_add(max as u64));
+        let Ok(segment) = u32::try_from(segment) else {
+            return Found::Missing;
+        };
+        Found::Stored {
+            key: SegmentKey {
+                generation,
+                segment,
+                epoch: self.epoch(segment),
+            },
+            offset: offset - segment_start,
+            len: usize::try_from(end - offset).unwrap_or(max),
+        }
+    }
+
+    /// Notes whole stored blocks that are not recorded yet.
+    pub(crate) fn note_pending(&mut self, range: ByteRange) {
+        let Some(meta) = &self.meta else { return };
+        // While the length is unknown nothing is recorded: the last block cannot be told.
+        let Some(total_len) = meta.representation.total_len else {
+            return;
+        };
+        let per_segment = meta.segment_size / BLOCK_SIZE;
+        for block in range.start() / BLOCK_SIZE..=range.last() / BLOCK_SIZE {
+            let Some(bytes) = block_range(block, Some(total_len)) else {
+                continue;
+            };
+            if self.stored.contains_range(bytes)
+                && !self.recorded.contains_range(bytes)
+                && let Ok(segment) = u32::try_from(block / per_segment)
+            {
+                self.segments
+                    .entry(segment)
+                    .or_default()
+                    .pending
+                    .insert(block % per_segment);
+            }
+        }
+    }
+
+    pub(crate) fn forget(&mut self, range: ByteRange) {
+        // A piece in memory goes whole, also where it reaches over the range's edge.
+        for piece in self.tail.forget(range) {
+            let unstored: Vec<ByteRange> = self.stored.gaps(piece).collect();
+            for gap in unstored {
+                self.readable.remove(gap);
+            }
+        }
+        for set in [
+            &mut self.readable,
+            &mut self.stored,
+            &mut self.recorded,
+            &mut self.trusted,
+        ] {
+            set.remove(range);
+        }
+        let Some(meta) = &self.meta else { return };
+        let per_segment = meta.segment_size / BLOCK_SIZE;
+        for block in range.start() / BLOCK_SIZE..=range.last() / BLOCK_SIZE {
+            if let Ok(number) = u32::try_from(block / per_segment)
+                && let Some(segment) = self.segments.get_mut(&number)
+            {
+                segment.forget(block % per_segment);
+            }
+        }
+    }
+}
+
+/// Wakes tasks; never under the lock.
+pub(crate) fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}

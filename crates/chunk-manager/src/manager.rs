@@ -1,0 +1,435 @@
+//! The manager's handle.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chunk_core::scheduler::Input;
+use chunk_core::{ByteRange, CacheKey, ChunkGeometry, EntryId, GeometryError, Priority};
+use chunk_ports::{ByteStore, CacheEvent, ChunkFetcher, ChunkStore, Resource};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::builder::{Builder, scheduler_config};
+use crate::driver::Command;
+use crate::entry::Opened;
+use crate::error::{ManagerError, OpenError, WaitError};
+use crate::inner::Inner;
+use crate::live::Live;
+use crate::options::{First, Limits};
+use crate::run::Writer;
+use crate::status::Statistics;
+use crate::subscription::ChunkSubscription;
+
+/// Coordinates a chunk cache. Cheap to clone; see the [crate's front page](crate).
+#[derive(Clone, Debug)]
+pub struct ChunkManager {
+    pub(crate) inner: Arc<Inner>,
+    recorder: AbortHandle,
+}
+
+impl ChunkManager {
+    /// A manager over these adapters.
+    #[must_use]
+    pub fn builder(
+        store: Arc<dyn ChunkStore>,
+        bytes: Arc<dyn ByteStore>,
+        fetcher: Arc<dyn ChunkFetcher>,
+    ) -> Builder {
+        Builder::new(store, bytes, fetcher)
+    }
+
+    pub(crate) const fn new(inner: Arc<Inner>, recorder: AbortHandle) -> Self {
+        Self { inner, recorder }
+    }
+
+    /// The chunk size in bytes.
+    #[must_use]
+    pub fn chunk_size(&self) -> u64 {
+        self.inner.chunk_size.get()
+    }
+
+    /// The index of the chunk that holds byte `offset` of a file of `total_len` bytes.
+    ///
+    /// # Errors
+    /// [`GeometryError::EmptyFile`] or [`GeometryError::PastEnd`].
+    pub fn byte_to_chunk_index(&self, offset: u64, total_len: u64) -> Result<u64, GeometryError> {
+        self.geometry(total_len)?.byte_to_chunk_index(offset)
+    }
+
+    /// The first byte of chunk `index` of a file of `total_len` bytes.
+    ///
+    /// # Errors
+    /// [`GeometryError`] where there is no such chunk.
+    pub fn chunk_start_byte(&self, index: u64, total_len: u64) -> Result<u64, GeometryError> {
+        Ok(self.geometry(total_len)?.chunk_range(index)?.start())
+    }
+
+    /// The last byte, inclusive, of chunk `index` of a file of `total_len` bytes; the last chunk may be
+    /// short.
+    ///
+    /// # Errors
+    /// [`GeometryError`] where there is no such chunk.
+    pub fn chunk_end_byte(&self, index: u64, total_len: u64) -> Result<u64, GeometryError> {
+        Ok(self.geometry(total_len)?.chunk_range(index)?.last())
+    }
+
+    /// Whether every byte of chunk `index` can be read now.
+    ///
+    /// # Errors
+    /// [`ManagerError`]; an entry whose length is unknown has no chunks.
+    pub async fn has_chunk(&self, entry: EntryId, index: u64) -> Result<bool, ManagerError> {
+        let live = self.live_by_id(entry).await?;
+        let chunk = self.geometry_of(&live)?.chunk_range(index)?;
+        let has = live.lock().readable.contains_range(chunk);
+        Ok(has)
+    }
+
+    /// Whether every byte from `start` up to, not including, `end` can be read now.
+    ///
+    /// # Errors
+    /// [`ManagerError`], among others where the two are not a range.
+    pub async fn has_byte_range(
+        &self,
+        entry: EntryId,
+        start: u64,
+        end: u64,
+    ) -> Result<bool, ManagerError> {
+        let range = ByteRange::new(start, end)?;
+        let live = self.live_by_id(entry).await?;
+        let has = live.lock().readable.contains_range(range);
+        Ok(has)
+    }
+
+    /// The chunks of which every byte can be read now, in order.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn get_available_chunks(&self, entry: EntryId) -> Result<Vec<u64>, ManagerError> {
+        let live = self.live_by_id(entry).await?;
+        let Ok(geometry) = self.geometry_of(&live) else {
+            return Ok(Vec::new());
+        };
+        let state = live.lock();
+        Ok(state
+            .readable
+            .iter()
+            .flat_map(|range| geometry.chunks_within(range))
+            .collect())
+    }
+
+    /// Asks for a chunk. Any number of requests for it are one download; a higher level promotes it, a lower one
+    /// changes nothing. MEDIUM and LOW requests survive a restart.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn request_chunk(
+        &self,
+        entry: EntryId,
+        index: u64,
+        priority: Priority,
+    ) -> Result<(), ManagerError> {
+        let live = self.live_by_id(entry).await?;
+        let chunk = self.geometry_of(&live)?.chunk_range(index)?;
+        self.request(&live, chunk, priority);
+        Ok(())
+    }
+
+    /// Asks for the chunks that overlap the bytes from `start` up to, not including, `end`; returns which
+    /// ones these are, clipped to the file's end.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn request_chunks_for_range(
+        &self,
+        entry: EntryId,
+        start: u64,
+        end: u64,
+        priority: Priority,
+    ) -> Result<Vec<u64>, ManagerError> {
+        let range = ByteRange::new(start, end)?;
+        let live = self.live_by_id(entry).await?;
+        let geometry = self.geometry_of(&live)?;
+        let chunks = geometry.chunks_overlapping(range);
+        if chunks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = geometry.chunk_range(chunks.start)?;
+        let last = geometry.chunk_range(chunks.end - 1)?;
+        self.request(&live, ByteRange::new(first.start(), last.end())?, priority);
+        Ok(chunks.collect())
+    }
+
+    /// Withdraws explicit requests for chunks: those who wait for them are told, and what is in flight for nobody
+    /// is stopped. A live reader's need is not affected.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn cancel_requests(
+        &self,
+        entry: EntryId,
+        chunks: &[u64],
+    ) -> Result<(), ManagerError> {
+        let live = self.live_by_id(entry).await?;
+        let geometry = self.geometry_of(&live)?;
+        let ranges: Vec<ByteRange> = chunks
+            .iter()
+            .map(|&index| geometry.chunk_range(index))
+            .collect::<Result<_, _>>()?;
+        for range in ranges {
+            if self.inner.jobs().remove(entry, range) {
+                self.inner.dirty.mark_jobs(entry);
+            }
+            self.inner.tell(Input::Cancelled {
+                source: live.source,
+                range,
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits until every byte of a chunk can be read. Creates no demand.
+    ///
+    /// # Errors
+    /// [`WaitError::Timeout`] after `timeout`; a failure or a cancel is reported at once.
+    pub async fn wait_for_chunk(
+        &self,
+        entry: EntryId,
+        index: u64,
+        timeout: Duration,
+    ) -> Result<(), WaitError> {
+        let live = self.live_by_id(entry).await?;
+        let chunk = self
+            .geometry_of(&live)?
+            .chunk_range(index)
+            .map_err(ManagerError::from)?;
+        ChunkSubscription::new(Arc::clone(&self.inner), live, chunk)
+            .wait_for_completion(timeout)
+            .await
+    }
+
+    /// A subscription to the bytes from `start` up to, not including, `end` of the entry `key`. Creates
+    /// no demand.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn subscribe_to_chunk(
+        &self,
+        key: &CacheKey,
+        start: u64,
+        end: u64,
+    ) -> Result<ChunkSubscription, ManagerError> {
+        let range = ByteRange::new(start, end)?;
+        let live = self
+            .inner
+            .live(&Resource::from_key(Arc::new(key.clone())))
+            .await?;
+        Ok(ChunkSubscription::new(Arc::clone(&self.inner), live, range))
+    }
+
+    /// Takes in bytes that somebody else has downloaded, from `start` on. They are readable when this
+    /// returns, and recorded like all others.
+    ///
+    /// # Errors
+    /// [`ManagerError`]; an entry whose length is unknown takes none.
+    pub async fn complete_range(
+        &self,
+        entry: EntryId,
+        start: u64,
+        data: Bytes,
+    ) -> Result<(), ManagerError> {
+        let live = self.live_by_id(entry).await?;
+        let geometry = self.geometry_of(&live)?;
+        let range = ByteRange::with_len(start, data.len() as u64)?;
+        if range.end() > geometry.total_len() {
+            return Err(GeometryError::PastEnd {
+                offset: range.last(),
+                total_len: geometry.total_len(),
+            }
+            .into());
+        }
+        let before = live.lock().tail.len();
+        live.publish(start, &data);
+        let after = live.lock().tail.len();
+        self.inner.memory.changed(before, after);
+        self.inner.tell(Input::Supplied {
+            source: live.source,
+            range,
+        });
+        self.inner.announce(&live, start, range.len());
+        let mut writer = Writer::new(Arc::clone(&self.inner), live);
+        writer.prepare().await;
+        writer.push(start, data);
+        writer.write_all().await;
+        Ok(())
+    }
+
+    /// Takes in that a download by somebody else has failed: those who wait for these bytes are told at
+    /// once.
+    ///
+    /// # Errors
+    /// [`ManagerError`].
+    pub async fn fail_range(
+        &self,
+        entry: EntryId,
+        start: u64,
+        end: u64,
+        reason: &str,
+    ) -> Result<(), ManagerError> {
+        let range = ByteRange::new(start, end)?;
+        let live = self.live_by_id(entry).await?;
+        if self.inner.jobs().remove(entry, range) {
+            self.inner.dirty.mark_jobs(entry);
+        }
+        self.inner.tell(Input::Cancelled {
+            source: live.source,
+            range,
+        });
+        live.fail(
+            OpenError::Refused {
+                reason: reason.to_owned(),
+            },
+            self.inner.clock.now(),
+        );
+        self.inner.events.publish(CacheEvent::range_failed(
+            Arc::clone(&live.key),
+            range,
+            reason.into(),
+        ));
+        Ok(())
+    }
+
+    /// Opens an entry: finds out what it is, in the same round trip as its first bytes where nothing is
+    /// known, and gives a reader at the first byte wanted.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(&self, resource: Resource, first: First) -> Result<Opened, OpenError> {
+        self.inner.check_open()?;
+        self.inner.open(resource, first).await
+    }
+
+    /// Asks for a whole file durably, at MEDIUM or LOW. Returns once its size is known, or is known to be
+    /// unknown, and the job is in the index.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn prefetch(
+        &self,
+        resource: Resource,
+        priority: Priority,
+    ) -> Result<EntryId, OpenError> {
+        let first = First::Span {
+            start: 0,
+            end: None,
+        };
+        let opened = match self.open(resource, first).await {
+            // An empty file is complete.
+            Err(OpenError::Unsatisfiable { total_len: Some(0) }) => {
+                return Err(OpenError::Unsatisfiable { total_len: Some(0) });
+            }
+            other => other?,
+        };
+        let entry = opened.entry.id();
+        let end = opened
+            .entry
+            .total_len()
+            .unwrap_or(chunk_ports::JobRange::TO_THE_END);
+        if let Some(whole) = ByteRange::try_new(0, end)
+            && let Some(live) = self.inner.live_now(opened.entry.key())
+        {
+            let missing: Vec<ByteRange> = live.lock().recorded.gaps(whole).collect();
+            for gap in missing {
+                self.request(&live, gap, priority);
+            }
+            // The job is durable before anybody is told that it is.
+            self.inner.record().await;
+        }
+        Ok(entry)
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.inner.counters.snapshot()
+    }
+
+    /// Changes limits while the manager runs. What is above a lower cap is evicted.
+    pub fn set_limits(&self, limits: Limits) {
+        self.inner.memory.set_limit(limits.memory);
+        self.inner.space.set_limits(&limits);
+        let config = scheduler_config(&limits, self.inner.chunk_size);
+        *self
+            .inner
+            .limits
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = limits;
+        self.inner.tell(Input::LimitsChanged { config });
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let excess = inner.space.excess();
+            if excess > 0
+                && let Err(error) = inner.make_room(excess).await
+            {
+                tracing::warn!(%error, "nothing could be evicted");
+            }
+        });
+    }
+
+    /// Stops fetching, records what has arrived, and ends. Readers that wait get
+    /// [`ReadError::Closed`](crate::ReadError::Closed).
+    pub async fn shutdown(&self) {
+        if self.inner.is_closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (done, finished) = oneshot::channel();
+        if self.inner.commands.send(Command::Shutdown { done }).is_ok() {
+            drop(finished.await);
+        }
+        self.recorder.abort();
+        // Twice: what failed the first time for want of a checksum is whole the second time.
+        if !self.inner.record().await {
+            self.inner.record().await;
+        }
+    }
+
+    fn geometry(&self, total_len: u64) -> Result<ChunkGeometry, GeometryError> {
+        ChunkGeometry::new(self.inner.chunk_size, total_len)
+    }
+
+    fn geometry_of(&self, live: &Live) -> Result<ChunkGeometry, ManagerError> {
+        let total_len = live
+            .lock()
+            .total_len()
+            .ok_or(ManagerError::LengthUnknown(live.entry))?;
+        Ok(self.geometry(total_len)?)
+    }
+
+    /// The open representation of an entry; loaded from the index where it is not open.
+    pub(crate) async fn live_by_id(&self, entry: EntryId) -> Result<Arc<Live>, ManagerError> {
+        let key = self.inner.key_of(entry).ok_or(ManagerError::NoSuchEntry)?;
+        if let Some(live) = self.inner.live_now(&key) {
+            return Ok(live);
+        }
+        self.inner.live(&Resource::from_key(key)).await
+    }
+
+    fn request(&self, live: &Live, range: ByteRange, priority: Priority) {
+        if priority.is_durable() {
+            let unrecorded: Vec<ByteRange> = live.lock().recorded.gaps(range).collect();
+            let mut is_new = false;
+            for gap in unrecorded {
+                is_new |= self.inner.jobs().add(live.entry, gap, priority);
+            }
+            if is_new {
+                self.inner.dirty.mark_jobs(live.entry);
+            }
+        }
+        self.inner.tell(Input::Requested {
+            source: live.source,
+            range,
+            priority,
+        });
+    }
+}

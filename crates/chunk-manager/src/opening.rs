@@ -1,0 +1,393 @@
+//! Opening an entry: finding out what it is, and whether what is cached of it still holds.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use chunk_core::Priority;
+use chunk_core::scheduler::{Input, Start};
+use chunk_ports::{
+    Condition, FetchError, FetchOutcome, FetchRequest, Freshness, GenerationRecord, NewGeneration,
+    Resource, StoreWrite, Verdict, Wanted,
+};
+
+use crate::counters::add;
+use crate::driver::Command;
+use crate::entry::{Entry, Opened};
+use crate::error::{ManagerError, OpenError, ReadError};
+use crate::inner::Inner;
+use crate::live::{Caching, Generation, Live, Meta};
+use crate::options::First;
+use crate::reader::ChunkReader;
+use crate::run::{PASS_THROUGH_WINDOW, is_page_for_media};
+use crate::waiters::LENGTH;
+
+/// How often opening starts over because the representation changed under it.
+const ATTEMPTS: usize = 4;
+
+/// Whether the origin still has what we have.
+enum Validation {
+    Same,
+    Changed,
+}
+
+impl Inner {
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        resource: Resource,
+        first: First,
+    ) -> Result<Opened, OpenError> {
+        let timeout = self.limits().open_timeout;
+        let deadline = self.clock.now() + timeout;
+        let clock = Arc::clone(&self.clock);
+        tokio::select! {
+            biased;
+            opened = self.open_in_time(resource, first) => opened,
+            () = clock.sleep_until(deadline) => Err(OpenError::Timeout),
+        }
+    }
+
+    async fn open_in_time(
+        self: &Arc<Self>,
+        resource: Resource,
+        first: First,
+    ) -> Result<Opened, OpenError> {
+        let mut last = OpenError::Unreachable;
+        for _ in 0..ATTEMPTS {
+            let live = self.live(&resource).await?;
+            let is_new_target = refresh_target(&live, &resource);
+            if live.lock().meta.is_some() {
+                if let Validation::Changed = self.validate(&live).await? {
+                    self.supersede(&live);
+                    continue;
+                }
+            } else if !is_new_target && let Some(error) = self.remembered_failure(&live) {
+                return Err(error);
+            }
+            match self.start_reading(&live, first).await {
+                Ok(opened) => return Ok(opened),
+                Err(error @ OpenError::Unsatisfiable { total_len }) => {
+                    // The probe may have been another opener's, with another range.
+                    if !is_satisfiable(first, total_len) {
+                        return Err(error);
+                    }
+                    last = error;
+                }
+                Err(OpenError::Manager(ManagerError::Closed)) => {
+                    self.check_open()?;
+                    last = OpenError::Manager(ManagerError::Closed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// A reader at the first byte wanted, once it is known what the entry is.
+    async fn start_reading(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        first: First,
+    ) -> Result<Opened, OpenError> {
+        let (start, end) = match first {
+            First::Span { start, end } => (Start::At(start), end),
+            First::Suffix { len } => (Start::FromEnd(len), None),
+            First::Nothing => (Start::At(0), Some(0)),
+        };
+        let is_known = live.lock().meta.is_some();
+        // To learn what the entry is, at least one byte has to be asked for.
+        let probed_end = if is_known {
+            end
+        } else {
+            end.map(|end| end.max(1))
+        };
+        let mut reader = ChunkReader::open(Arc::clone(self), Arc::clone(live), start, probed_end);
+        if !is_known {
+            located(live).await?;
+        }
+        let total_len = live.lock().total_len();
+        if let Some(total_len) = total_len {
+            let is_past_end = match start {
+                Start::At(start) => start >= total_len && first != First::Nothing,
+                Start::FromEnd(len) => len == 0,
+            };
+            if is_past_end && !(total_len == 0 && start == Start::At(0)) {
+                return Err(OpenError::Unsatisfiable {
+                    total_len: Some(total_len),
+                });
+            }
+        }
+        reader.located();
+        if first == First::Nothing {
+            reader.set_end(0);
+        }
+        self.resume_jobs(live);
+        if self.fill
+            && first != First::Nothing
+            && let Some(whole) = total_len.and_then(|len| chunk_core::ByteRange::try_new(0, len))
+        {
+            self.tell(Input::Requested {
+                source: live.source,
+                range: whole,
+                priority: Priority::Low,
+            });
+        }
+        Ok(Opened {
+            entry: Entry::new(Arc::clone(self), Arc::clone(live)),
+            reader,
+        })
+    }
+
+    /// Durable work of this entry that waited for its origin to be asked again.
+    pub(crate) fn resume_jobs(&self, live: &Live) {
+        for job in self.jobs().rows(live.entry) {
+            self.tell(Input::Requested {
+                source: live.source,
+                range: job.range,
+                priority: job.priority,
+            });
+        }
+    }
+
+    pub(crate) fn supersede(&self, live: &Arc<Live>) {
+        self.start_over(live);
+        drop(self.commands.send(Command::Superseded {
+            live: Arc::clone(live),
+        }));
+    }
+
+    /// A refusal that is still fresh: the origin is not asked again at once.
+    fn remembered_failure(&self, live: &Live) -> Option<OpenError> {
+        let ttl = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
+        let error = live.failure_since(self.clock.now() - ttl)?;
+        matches!(
+            error,
+            OpenError::NotFound { .. } | OpenError::Denied { .. } | OpenError::Refused { .. }
+        )
+        .then_some(error)
+    }
+
+    /// Asks the origin, once per session of the entry, whether what is cached still holds, unless it is fresh.
+    async fn validate(self: &Arc<Self>, live: &Arc<Live>) -> Result<Validation, OpenError> {
+        if live.is_validated() {
+            return Ok(Validation::Same);
+        }
+        let Ok(_permit) = live.validation.acquire().await else {
+            return Ok(Validation::Same);
+        };
+        if live.is_validated() {
+            return Ok(Validation::Same);
+        }
+        let now = self.clock.unix_seconds();
+        let (known, resource, is_fresh) = {
+            let state = live.lock();
+            if state.is_superseded {
+                return Ok(Validation::Changed);
+            }
+            let Some(meta) = &state.meta else {
+                return Ok(Validation::Same);
+            };
+            (
+                meta.representation.clone(),
+                state.resource.clone(),
+                // A clock that was set back makes nothing fresh that was validated in its future.
+                meta.freshness.fresh_until_unix > now && meta.freshness.validated_unix <= now,
+            )
+        };
+        if is_fresh {
+            live.set_validated(true);
+            return Ok(Validation::Same);
+        }
+        add(&self.counters.origin_requests, 1);
+        let answer = self
+            .fetcher
+            .fetch(FetchRequest {
+                resource,
+                wanted: Wanted::Span {
+                    start: 0,
+                    end: Some(1),
+                },
+                condition: Condition::IfChanged(known.clone()),
+            })
+            .await;
+        match answer {
+            Ok(FetchOutcome::NotModified(verdict)) => {
+                self.confirm(live, verdict).await;
+                Ok(Validation::Same)
+            }
+            Ok(FetchOutcome::Body(body)) if !known.differs_from(&body.representation) => {
+                self.confirm(live, body.verdict).await;
+                Ok(Validation::Same)
+            }
+            Ok(FetchOutcome::Body(body)) if is_page_for_media(&known, &body.representation) => {
+                // A login page is no new version. What is cached stays good until somebody says otherwise.
+                tracing::warn!(key = %live.key, "the origin answered with a page in place of the file");
+                live.set_validated(true);
+                Ok(Validation::Same)
+            }
+            Ok(_) | Err(FetchError::Changed { .. }) => Ok(Validation::Changed),
+            Err(error @ (FetchError::NotFound { .. } | FetchError::Denied { .. })) => {
+                Err(OpenError::from(&error))
+            }
+            // Unreachable is not changed: what is verified is served.
+            Err(error) => {
+                tracing::warn!(key = %live.key, %error, "the origin cannot confirm the cached file; it is served as it is");
+                live.set_validated(true);
+                Ok(Validation::Same)
+            }
+        }
+    }
+
+    async fn confirm(&self, live: &Live, verdict: Verdict) {
+        let now = self.clock.unix_seconds();
+        let fresh_for = i64::try_from(verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
+        let freshness = Freshness {
+            validated_unix: now,
+            fresh_until_unix: now.saturating_add(fresh_for),
+        };
+        if let Some(meta) = &mut live.lock().meta {
+            meta.freshness = freshness;
+        }
+        live.set_validated(true);
+        if let Some(generation) = live.generation_now() {
+            let refresh = StoreWrite::Refresh {
+                generation,
+                freshness,
+            };
+            if let Err(error) = self.store.commit(vec![refresh]).await {
+                tracing::warn!(key = %live.key, %error, "the index did not note a confirmation");
+            }
+        }
+    }
+
+    /// A body of unknown length has ended well: its generation is no longer provisional.
+    pub(crate) fn length_learned(self: &Arc<Self>, live: &Arc<Live>, total_len: u64) {
+        let (inner, live) = (Arc::clone(self), Arc::clone(live));
+        tokio::spawn(async move {
+            let Some(generation) = live.generation().await else {
+                return;
+            };
+            let set = StoreWrite::SetLength {
+                generation,
+                total_len,
+            };
+            if let Err(error) = inner.store.commit(vec![set]).await {
+                tracing::warn!(key = %live.key, %error, "the index did not note a length");
+                return;
+            }
+            {
+                let mut state = live.lock();
+                let stored: Vec<_> = state.stored.iter().collect();
+                for range in stored {
+                    state.note_pending(range);
+                }
+            }
+            inner.dirty.mark(&live);
+        });
+    }
+
+    /// Removes what no entry refers to any more.
+    pub(crate) async fn remove_retired(self: &Arc<Self>) -> Result<(), ManagerError> {
+        let in_use: Vec<_> = self
+            .lives()
+            .iter()
+            .filter_map(|live| live.generation_now())
+            .collect();
+        for generation in self.store.retired_generations().await? {
+            if !in_use.contains(&generation) {
+                self.store
+                    .commit(vec![StoreWrite::RemoveGeneration(generation)])
+                    .await?;
+                self.bytes.remove_generation(generation).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the index know a representation that has just been met. Runs beside the transfer: no byte waits
+/// for it.
+pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: Meta) {
+    let new = NewGeneration {
+        representation: meta.representation,
+        accepts_ranges: meta.accepts_ranges,
+        segment_size: meta.segment_size,
+        nonce: meta.nonce,
+        freshness: meta.freshness,
+    };
+    match inner.store.begin_generation(live.entry, new).await {
+        Ok(GenerationRecord { id, .. }) => {
+            live.generation.send_replace(Generation::Indexed(id));
+            inner.dirty.mark(&live);
+            if let Err(error) = inner.remove_retired().await {
+                tracing::warn!(%error, "bytes of a former version could not be removed");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(key = %live.key, %error, "the index did not take the entry; bytes are passed through");
+            inner.counters.store_failing.store(true, Ordering::Relaxed);
+            live.lock().caching = Caching::Never;
+            live.generation.send_replace(Generation::Unindexed);
+            inner.tell(Input::WindowCapped {
+                source: live.source,
+                bytes: Some(PASS_THROUGH_WINDOW),
+            });
+        }
+    }
+}
+
+/// Waits until the origin has told what the entry is.
+async fn located(live: &Arc<Live>) -> Result<(), OpenError> {
+    let seen = live.failures();
+    let mut wait = LengthWait { live, token: None };
+    poll_fn(|cx| {
+        let mut state = live.lock();
+        if state.meta.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        match state.hopeless(seen) {
+            Some(ReadError::Failed(error)) => return Poll::Ready(Err(error)),
+            Some(ReadError::Changed | ReadError::Closed) => {
+                return Poll::Ready(Err(OpenError::Manager(ManagerError::Closed)));
+            }
+            None => {}
+        }
+        state
+            .waiters
+            .register(&mut wait.token, LENGTH, false, cx.waker());
+        Poll::Pending
+    })
+    .await
+}
+
+/// Unregisters the waiter however the wait ends.
+struct LengthWait<'a> {
+    live: &'a Live,
+    token: Option<crate::waiters::Token>,
+}
+
+impl Drop for LengthWait<'_> {
+    fn drop(&mut self) {
+        self.live.lock().waiters.remove(&mut self.token);
+    }
+}
+
+/// Takes over today's target and credentials; returns whether they differ from the former ones.
+fn refresh_target(live: &Live, resource: &Resource) -> bool {
+    let mut state = live.lock();
+    let is_new = state.resource.target != resource.target
+        || state.resource.authorization != resource.authorization;
+    if is_new {
+        state.resource = resource.clone();
+    }
+    is_new
+}
+
+fn is_satisfiable(first: First, total_len: Option<u64>) -> bool {
+    match first {
+        First::Span { start, .. } => total_len.is_some_and(|len| start < len),
+        First::Suffix { len } => len > 0 && total_len != Some(0),
+        First::Nothing => total_len != Some(0),
+    }
+}

@@ -1,0 +1,441 @@
+//! A reader: bytes in order, as soon as they have arrived.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use chunk_core::scheduler::{Input, ReaderId, Start};
+use chunk_core::{BLOCK_SIZE, Tick};
+use futures_core::Stream;
+use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
+
+use crate::checked::read_checked;
+use crate::counters::add;
+use crate::driver::Command;
+use crate::error::ReadError;
+use crate::inner::Inner;
+use crate::live::{Found, Live};
+use crate::waiters::Token;
+
+/// How often a reader reports where it stands: often enough for a window of a megabyte.
+const REPORT_EVERY: u64 = 256 * 1024;
+/// The most bytes taken from the byte store at once.
+const STORE_READ: usize = 256 * 1024;
+/// Pauses below this are not worth telling: a socket buffer draining.
+const SHORTEST_IDLE: Duration = Duration::from_millis(10);
+
+type StoreRead = Pin<Box<dyn Future<Output = Result<Option<Bytes>, ReadError>> + Send>>;
+
+/// Reads an entry from a position on: what is cached from the cache, the rest as it arrives from the origin.
+///
+/// Implements tokio's `AsyncRead` and `AsyncSeek`; [`Self::next`] and [`Self::into_stream`] give bytes
+/// without copying. Dropping it withdraws what nobody else wants. After an error, reading again tries
+/// again; after [`ReadError::Changed`] it is in vain.
+pub struct ChunkReader {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+    id: ReaderId,
+    start: Start,
+    position: u64,
+    /// Exclusive.
+    end: Option<u64>,
+    /// Bytes taken from the store and not handed out yet.
+    rest: Bytes,
+    store_read: Option<StoreRead>,
+    token: Option<Token>,
+    /// The source's failures when the present wait began.
+    seen_failures: u64,
+    waiting_since: Option<Tick>,
+    /// When bytes were last handed out.
+    served_at: Option<Tick>,
+    idle: Duration,
+    reported: u64,
+    seek_to: Option<u64>,
+}
+
+impl std::fmt::Debug for ChunkReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChunkReader")
+            .field("key", &self.live.key)
+            .field("position", &self.position)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ChunkReader {
+    pub(crate) fn open(inner: Arc<Inner>, live: Arc<Live>, start: Start, end: Option<u64>) -> Self {
+        let id = inner.new_reader();
+        let position = match start {
+            Start::At(position) => position,
+            Start::FromEnd(len) => live
+                .lock()
+                .total_len()
+                .map_or(u64::MAX, |total| total.saturating_sub(len)),
+        };
+        let seen_failures = live.failures();
+        live.reader_came(id, position);
+        add(&inner.counters.readers, 1);
+        inner.tell(Input::ReaderOpened {
+            reader: id,
+            source: live.source,
+            start,
+            end,
+        });
+        Self {
+            inner,
+            live,
+            id,
+            start,
+            position,
+            end,
+            rest: Bytes::new(),
+            store_read: None,
+            token: None,
+            seen_failures,
+            waiting_since: None,
+            served_at: None,
+            idle: Duration::ZERO,
+            reported: position,
+            seek_to: None,
+        }
+    }
+
+    /// The length is known now: a position counted from the end becomes an offset.
+    pub(crate) fn located(&mut self) {
+        if let Start::FromEnd(len) = self.start
+            && let Some(total_len) = self.live.lock().total_len()
+        {
+            self.start = Start::At(total_len.saturating_sub(len));
+            self.position = total_len.saturating_sub(len);
+            self.reported = self.position;
+        }
+    }
+
+    /// The offset of the next byte.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Reading will stop at `end`, exclusive.
+    pub fn set_end(&mut self, end: u64) {
+        self.end = Some(end);
+        self.rest
+            .truncate(usize::try_from(end.saturating_sub(self.position)).unwrap_or(usize::MAX));
+        self.inner.tell(Input::ReaderBounded {
+            reader: self.id,
+            end: Some(end),
+        });
+    }
+
+    /// Tells how many bytes a second the media plays at, where the caller knows; measured otherwise.
+    pub fn set_rate(&mut self, bytes_per_second: u64) {
+        self.inner.tell(Input::ReaderRate {
+            reader: self.id,
+            rate: Some(bytes_per_second),
+        });
+    }
+
+    /// Goes on at `position`. What was being fetched ahead of the former position is no longer wanted.
+    pub fn seek_to(&mut self, position: u64) {
+        if position == self.position {
+            return;
+        }
+        let skipped = position
+            .checked_sub(self.position)
+            .and_then(|skipped| usize::try_from(skipped).ok())
+            .filter(|&skipped| skipped <= self.rest.len());
+        match skipped {
+            Some(skipped) => self.rest.advance(skipped),
+            None => self.rest = Bytes::new(),
+        }
+        self.store_read = None;
+        self.stop_waiting();
+        self.position = position;
+        self.reported = position;
+        self.served_at = None;
+        self.idle = Duration::ZERO;
+        self.note_position();
+        self.inner.tell(Input::ReaderSought {
+            reader: self.id,
+            position,
+        });
+    }
+
+    /// The next bytes: at least one and at most `max`, `None` at the end. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ReadError`] where the bytes cannot be had.
+    pub async fn next(&mut self, max: usize) -> Result<Option<Bytes>, ReadError> {
+        std::future::poll_fn(|cx| self.poll_next_bytes(cx, max))
+            .await
+            .transpose()
+    }
+
+    /// [`Self::next`] as a poll function.
+    pub fn poll_next_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Option<Result<Bytes, ReadError>>> {
+        if max == 0 {
+            return Poll::Ready(Some(Ok(Bytes::new())));
+        }
+        loop {
+            if !self.rest.is_empty() {
+                let bytes = self.rest.split_to(self.rest.len().min(max));
+                return Poll::Ready(Some(Ok(self.hand_out(bytes))));
+            }
+            if let Some(read) = &mut self.store_read {
+                let outcome = ready!(read.as_mut().poll(cx));
+                self.store_read = None;
+                match outcome {
+                    Ok(Some(bytes)) => self.rest = bytes,
+                    // The bytes turned out to be bad or gone; they are missing now.
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+                continue;
+            }
+            let Some(room) = self.room() else {
+                return Poll::Ready(None);
+            };
+            match ready!(self.poll_find(cx, room)) {
+                Ok(bytes) => self.rest = bytes,
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+    }
+
+    /// The bytes as a stream, in pieces of at most 256 KiB.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + Unpin {
+        ByteStream(self)
+    }
+
+    /// How many bytes may still be read, as far as is known; `None` at the end.
+    fn room(&self) -> Option<u64> {
+        let file_end = self.live.lock().total_len().unwrap_or(u64::MAX);
+        let end = self.end.unwrap_or(u64::MAX).min(file_end);
+        end.checked_sub(self.position).filter(|&room| room > 0)
+    }
+
+    /// Looks for the byte at the position; registers for it where it is missing, under the same lock.
+    fn poll_find(&mut self, cx: &mut Context<'_>, room: u64) -> Poll<Result<Bytes, ReadError>> {
+        let max = usize::try_from(room).unwrap_or(usize::MAX).min(STORE_READ);
+        let generation = self.live.generation_now();
+        let live = Arc::clone(&self.live);
+        let mut state = live.lock();
+        match state.find(self.position, max, generation) {
+            Found::Bytes(bytes) => {
+                drop(state);
+                self.note_found();
+                Poll::Ready(Ok(bytes))
+            }
+            Found::Stored { key, offset, len } => {
+                drop(state);
+                self.note_found();
+                let (inner, live, position) = (
+                    Arc::clone(&self.inner),
+                    Arc::clone(&self.live),
+                    self.position,
+                );
+                self.store_read = Some(Box::pin(async move {
+                    crate::checked::read_trusted(&inner, &live, key, offset, position, len).await
+                }));
+                Poll::Ready(Ok(Bytes::new()))
+            }
+            Found::Unchecked => {
+                drop(state);
+                self.note_found();
+                let (inner, live, position) = (
+                    Arc::clone(&self.inner),
+                    Arc::clone(&self.live),
+                    self.position,
+                );
+                self.store_read = Some(Box::pin(async move {
+                    read_checked(&inner, &live, position, max).await
+                }));
+                Poll::Ready(Ok(Bytes::new()))
+            }
+            Found::Missing => {
+                if let Some(error) = state.hopeless(self.seen_failures) {
+                    self.seen_failures = self.live_failures(state);
+                    self.waiting_since = None;
+                    return Poll::Ready(Err(error));
+                }
+                state
+                    .waiters
+                    .register(&mut self.token, self.position, false, cx.waker());
+                drop(state);
+                self.note_missing();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn live_failures(&self, state: std::sync::MutexGuard<'_, crate::live::State>) -> u64 {
+        drop(state);
+        self.live.failures()
+    }
+
+    fn note_missing(&mut self) {
+        if self.waiting_since.is_some() {
+            return;
+        }
+        self.waiting_since = Some(self.inner.clock.now());
+        self.served_at = None;
+        add(&self.inner.counters.misses, 1);
+        self.report(true);
+    }
+
+    fn note_found(&mut self) {
+        let now = self.inner.clock.now();
+        if let Some(since) = self.waiting_since.take() {
+            let waited = now.since(since);
+            add(&self.inner.counters.first_byte_count, 1);
+            add(
+                &self.inner.counters.first_byte_nanos,
+                u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
+            );
+            self.live.lock().waiters.remove(&mut self.token);
+        } else {
+            add(&self.inner.counters.hits, 1);
+            // The bytes were there; the time since the last ones were handed out was the caller's.
+            if let Some(served_at) = self.served_at {
+                let idle = now.since(served_at);
+                if idle >= SHORTEST_IDLE {
+                    self.idle += idle;
+                }
+            }
+        }
+    }
+
+    fn hand_out(&mut self, bytes: Bytes) -> Bytes {
+        let len = bytes.len() as u64;
+        self.position += len;
+        self.served_at = Some(self.inner.clock.now());
+        self.seen_failures = self.live.failures();
+        add(&self.inner.counters.bytes_served, len);
+        if self.position - self.reported >= REPORT_EVERY || !self.idle.is_zero() {
+            self.report(false);
+        }
+        bytes
+    }
+
+    fn report(&mut self, waiting: bool) {
+        self.reported = self.position;
+        self.note_position();
+        self.inner.tell(Input::ReaderMoved {
+            reader: self.id,
+            position: self.position,
+            idle: std::mem::take(&mut self.idle),
+            waiting,
+        });
+    }
+
+    /// Where the reader stands is what eviction must leave alone.
+    fn note_position(&self) {
+        let now = self.inner.clock.unix_seconds();
+        let mut state = self.live.lock();
+        state.positions.insert(self.id, self.position);
+        state.accessed_unix = state.accessed_unix.max(now);
+        if let Some(meta) = &state.meta
+            && let Ok(segment) = u32::try_from(self.position / meta.segment_size)
+        {
+            state.touched.insert(segment);
+            drop(state);
+            if let Some(generation) = self.live.generation_now() {
+                self.inner
+                    .space
+                    .touch(self.live.entry, generation, segment, now);
+            }
+        }
+    }
+
+    fn stop_waiting(&mut self) {
+        self.waiting_since = None;
+        self.live.lock().waiters.remove(&mut self.token);
+    }
+}
+
+impl Drop for ChunkReader {
+    fn drop(&mut self) {
+        self.live.reader_went(self.id, self.token.take());
+        self.inner
+            .counters
+            .readers
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        drop(self.inner.commands.send(Command::ReaderGone {
+            live: Arc::clone(&self.live),
+            reader: self.id,
+        }));
+    }
+}
+
+impl AsyncRead for ChunkReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(self.poll_next_bytes(cx, buf.remaining())) {
+            Some(Ok(bytes)) => {
+                buf.put_slice(&bytes);
+                Poll::Ready(Ok(()))
+            }
+            Some(Err(error)) => Poll::Ready(Err(error.into())),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncSeek for ChunkReader {
+    fn start_seek(mut self: Pin<&mut Self>, target: io::SeekFrom) -> io::Result<()> {
+        let from = |base: u64, offset: i64| {
+            base.checked_add_signed(offset).ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "a seek to before the first byte or beyond the largest offset",
+                )
+            })
+        };
+        let position = match target {
+            io::SeekFrom::Start(position) => position,
+            io::SeekFrom::Current(offset) => from(self.position, offset)?,
+            io::SeekFrom::End(offset) => {
+                let total_len = self.live.lock().total_len().ok_or_else(|| {
+                    io::Error::new(
+                        io::ErrorKind::Unsupported,
+                        "the file's length is not known yet",
+                    )
+                })?;
+                from(total_len, offset)?
+            }
+        };
+        self.seek_to = Some(position);
+        Ok(())
+    }
+
+    fn poll_complete(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        if let Some(position) = self.seek_to.take() {
+            self.seek_to(position);
+        }
+        Poll::Ready(Ok(self.position))
+    }
+}
+
+struct ByteStream(ChunkReader);
+
+impl Stream for ByteStream {
+    type Item = Result<Bytes, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        const MAX: usize = 4 * BLOCK_SIZE as usize;
+        self.0.poll_next_bytes(cx, MAX)
+    }
+}

@@ -1,0 +1,599 @@
+//! One origin request at work: bytes come in, become readable, and are written.
+//!
+//! The order for every piece: readable first, then the scheduler hears of it, then it is stored. A reader
+//! never waits for a disk.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chunk_core::scheduler::{Input, RunId, Start};
+use chunk_core::{ByteRange, ChunkGeometry, GenerationId, Representation};
+use chunk_ports::{
+    BodyStream, ByteStoreError, CacheEvent, Condition, FetchError, FetchOutcome, FetchRequest,
+    FetchedBody, Freshness, SegmentKey, Wanted,
+};
+use tokio::sync::Notify;
+
+use crate::counters::add;
+use crate::driver::Command;
+use crate::inner::{Inner, nonce};
+use crate::integrity::RunDigest;
+use crate::live::{Caching, Generation, Live, Meta};
+use crate::space::Reservation;
+
+/// How many bytes are gathered before they are written: one system call each 256 KiB.
+const BATCH: u64 = 256 * 1024;
+/// How far ahead of readers to go where bytes cannot be kept: half of the ring, so that the other half
+/// lies behind them.
+pub(crate) const PASS_THROUGH_WINDOW: u64 = crate::tail::RING / 2;
+/// How long to leave a store alone after it failed.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// What the driver may change while a run is at work.
+#[derive(Debug)]
+pub(crate) struct RunControl {
+    until: AtomicU64,
+    end: AtomicU64,
+    is_aborted: AtomicBool,
+    changed: Notify,
+}
+
+impl RunControl {
+    pub(crate) fn new(until: u64, end: Option<u64>) -> Self {
+        Self {
+            until: AtomicU64::new(until),
+            end: AtomicU64::new(end.unwrap_or(u64::MAX)),
+            is_aborted: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn allow(&self, until: u64) {
+        self.until.store(until, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn shorten(&self, end: u64) {
+        self.end.fetch_min(end, Ordering::AcqRel);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn abort(&self) {
+        self.is_aborted.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    fn until(&self) -> u64 {
+        self.until.load(Ordering::Acquire)
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.is_aborted.load(Ordering::Acquire)
+    }
+
+    /// `work`, or `None` once the run is aborted. The permit of `changed` is kept by the notify itself,
+    /// so a change in between is not lost.
+    async fn unless_aborted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            if self.is_aborted() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {}
+                done = &mut work => return Some(done),
+            }
+        }
+    }
+}
+
+/// A run to carry out.
+#[derive(Debug)]
+pub(crate) struct RunTask {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) control: Arc<RunControl>,
+    pub(crate) run: RunId,
+    pub(crate) start: Start,
+    pub(crate) end: Option<u64>,
+}
+
+impl RunTask {
+    pub(crate) async fn carry_out(self) {
+        let result = self.transfer().await;
+        drop(self.inner.commands.send(Command::RunEnded {
+            run: self.run,
+            live: Arc::clone(&self.live),
+            result,
+        }));
+    }
+
+    async fn transfer(&self) -> Result<(), FetchError> {
+        add(&self.inner.counters.origin_requests, 1);
+        let request = self.request();
+        let asked = request.condition.clone();
+        let Some(outcome) = self
+            .control
+            .unless_aborted(self.inner.fetcher.fetch(request))
+            .await
+        else {
+            return Ok(());
+        };
+        let FetchOutcome::Body(fetched) = outcome? else {
+            return Err(FetchError::Refused {
+                reason: "an answer without bytes to a request for bytes".to_owned(),
+            });
+        };
+        self.identify(&fetched, &asked)?;
+        let total_len = fetched.representation.total_len;
+        if !fetched.accepts_ranges {
+            self.control.end.store(u64::MAX, Ordering::Release);
+        }
+        self.control.shorten(fetched.end.unwrap_or(u64::MAX));
+        self.inner.tell(Input::Answered {
+            run: self.run,
+            start: fetched.start,
+            end: fetched.end,
+            total_len,
+            accepts_ranges: fetched.accepts_ranges,
+        });
+        let mut writer = Writer::new(Arc::clone(&self.inner), Arc::clone(&self.live));
+        let result = self
+            .receive(fetched.body, fetched.start, total_len, &mut writer)
+            .await;
+        writer.write_all().await;
+        result
+    }
+
+    fn request(&self) -> FetchRequest {
+        let state = self.live.lock();
+        FetchRequest {
+            resource: state.resource.clone(),
+            wanted: match self.start {
+                Start::At(start) => Wanted::Span {
+                    start,
+                    end: self.end,
+                },
+                Start::FromEnd(len) => Wanted::Suffix { len: len.max(1) },
+            },
+            condition: state.meta.as_ref().map_or(Condition::Any, |meta| {
+                Condition::Continue(meta.representation.clone())
+            }),
+        }
+    }
+
+    /// Says what the answer's representation is, or that it is not the one we have.
+    fn identify(&self, fetched: &FetchedBody, asked: &Condition) -> Result<(), FetchError> {
+        if let Condition::Continue(known) = asked {
+            return if known.differs_from(&fetched.representation) {
+                Err(FetchError::Changed {
+                    now: Box::new(fetched.representation.clone()),
+                })
+            } else {
+                Ok(())
+            };
+        }
+        let now = self.inner.clock.unix_seconds();
+        let fresh_for = i64::try_from(fetched.verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
+        let meta = Meta {
+            representation: fetched.representation.clone(),
+            accepts_ranges: fetched.accepts_ranges,
+            segment_size: self.inner.segment_size(),
+            nonce: nonce(),
+            freshness: Freshness {
+                validated_unix: now,
+                fresh_until_unix: now.saturating_add(fresh_for),
+            },
+            storable: fetched.verdict.storable,
+        };
+        // The origin has just spoken: no need to ask it again in this session.
+        self.live.set_validated(true);
+        self.live.locate(meta.clone());
+        if meta.storable && self.live.lock().caching != Caching::Never {
+            tokio::spawn(crate::opening::index_generation(
+                Arc::clone(&self.inner),
+                Arc::clone(&self.live),
+                meta,
+            ));
+        } else {
+            self.live.generation.send_replace(Generation::Unindexed);
+            self.inner.tell(Input::WindowCapped {
+                source: self.live.source,
+                bytes: Some(PASS_THROUGH_WINDOW),
+            });
+        }
+        self.inner.events.publish(CacheEvent::generation_started(
+            Arc::clone(&self.live.key),
+            fetched.representation.total_len,
+        ));
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        mut body: BodyStream,
+        start: u64,
+        total_len: Option<u64>,
+        writer: &mut Writer,
+    ) -> Result<(), FetchError> {
+        let mut head = start;
+        loop {
+            if head >= self.control.end() || self.control.is_aborted() {
+                return Ok(());
+            }
+            if head >= self.control.until() {
+                // Held: the connection stays open and unread.
+                self.control.changed.notified().await;
+                continue;
+            }
+            let prepared = self.control.unless_aborted(writer.prepare()).await;
+            if prepared.is_none() {
+                return Ok(());
+            }
+            let next = self
+                .control
+                .unless_aborted(poll_fn(|cx| body.as_mut().poll_next(cx)))
+                .await;
+            let mut piece = match next {
+                None => return Ok(()),
+                Some(None) => return self.ended(head, total_len),
+                Some(Some(piece)) => piece?,
+            };
+            let mut arrived = 0;
+            let mut failure = None;
+            loop {
+                arrived += self.accept(head + arrived, piece, writer);
+                if arrived >= BATCH
+                    || head + arrived >= self.control.end().min(self.control.until())
+                {
+                    break;
+                }
+                // Whatever else is there already goes into the same batch.
+                match poll_once(&mut body).await {
+                    Poll::Ready(Some(Ok(more))) => piece = more,
+                    Poll::Ready(Some(Err(error))) => {
+                        failure = Some(Err(error));
+                        break;
+                    }
+                    Poll::Ready(None) => {
+                        failure = Some(Ok(()));
+                        break;
+                    }
+                    Poll::Pending => break,
+                }
+            }
+            head += arrived;
+            self.live.arrived(self.inner.clock.now(), arrived);
+            self.inner.tell(Input::Progressed {
+                run: self.run,
+                bytes: arrived,
+            });
+            writer.write_all().await;
+            match failure {
+                None => {}
+                Some(Ok(())) => return self.ended(head, total_len),
+                Some(Err(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// The body has ended by itself: where the length was unknown, it is known now.
+    fn ended(&self, head: u64, total_len: Option<u64>) -> Result<(), FetchError> {
+        if total_len.is_none() {
+            drop(self.inner.commands.send(Command::LengthLearned {
+                live: Arc::clone(&self.live),
+                total_len: head,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Makes a piece readable; returns how many bytes of it belong to this run.
+    fn accept(&self, at: u64, piece: Bytes, writer: &mut Writer) -> u64 {
+        let counters = &self.inner.counters;
+        let len = piece.len() as u64;
+        add(&counters.bytes_from_origin, len);
+        let room = self.control.end().saturating_sub(at).min(len);
+        let mine = piece.slice(..usize::try_from(room).unwrap_or(piece.len()));
+        let before = self.live.lock().tail.len();
+        let fresh = self.live.publish(at, &mine);
+        let after = self.live.lock().tail.len();
+        self.inner.memory.changed(before, after);
+        add(&counters.bytes_wasted, len - fresh);
+        if fresh > 0 {
+            self.inner.announce(&self.live, at, mine.len() as u64);
+        }
+        writer.push(at, mine);
+        room
+    }
+}
+
+impl Inner {
+    /// Publishes the chunks that have just become whole.
+    pub(crate) fn announce(&self, live: &Live, start: u64, len: u64) {
+        let Ok(range) = ByteRange::with_len(start, len) else {
+            return;
+        };
+        let mut whole = Vec::new();
+        {
+            let state = live.lock();
+            let total_len = state.total_len().unwrap_or(u64::MAX);
+            let Ok(geometry) = ChunkGeometry::new(self.chunk_size, total_len) else {
+                return;
+            };
+            for index in geometry.chunks_overlapping(range) {
+                if let Ok(chunk) = geometry.chunk_range(index)
+                    && state.readable.contains_range(chunk)
+                {
+                    whole.push(chunk);
+                }
+            }
+        }
+        for chunk in whole {
+            self.events
+                .publish(CacheEvent::chunk_completed(Arc::clone(&live.key), chunk));
+        }
+    }
+}
+
+/// Writes what a run has received, and notes checksums on the way.
+pub(crate) struct Writer {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+    reservation: Reservation,
+    digest: Option<RunDigest>,
+    batch: Vec<(u64, Bytes)>,
+    batch_len: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(inner: Arc<Inner>, live: Arc<Live>) -> Self {
+        Self {
+            reservation: Reservation::none(Arc::clone(&inner)),
+            inner,
+            live,
+            digest: None,
+            batch: Vec::new(),
+            batch_len: 0,
+        }
+    }
+
+    /// Sees to it that the next batch has room, on disk and in memory, before it is asked for.
+    pub(crate) async fn prepare(&mut self) {
+        if self.is_caching()
+            && self.reservation.bytes() < BATCH
+            && !self.reservation.extend(4 * BATCH).await
+            && !self.reservation.extend(BATCH).await
+        {
+            self.pass_through("there is no room");
+        }
+        // Where bytes cannot be stored, the ring drops its oldest; waiting would block its readers.
+        if self.live.lock().tail.unstored_len() <= BATCH {
+            self.inner.memory.room().await;
+        }
+    }
+
+    pub(crate) fn push(&mut self, at: u64, bytes: Bytes) {
+        self.batch_len += bytes.len() as u64;
+        self.batch.push((at, bytes));
+    }
+
+    /// Writes the batch. What cannot be stored stays in memory only, as a ring.
+    pub(crate) async fn write_all(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_len = 0;
+        let generation = if self.is_caching() {
+            self.live.generation().await
+        } else {
+            None
+        };
+        let Some(generation) = generation else {
+            self.trim_ring();
+            return;
+        };
+        let (entry, segment_size, total_len) = {
+            let state = self.live.lock();
+            let Some(meta) = &state.meta else { return };
+            (
+                self.live.entry,
+                meta.segment_size,
+                meta.representation.total_len,
+            )
+        };
+        let digest = self
+            .digest
+            .get_or_insert_with(|| RunDigest::new(entry, generation));
+        let mut checksums = Vec::new();
+        for (at, bytes) in &batch {
+            digest.update(*at, bytes, total_len, |block, crc| {
+                checksums.push((block, crc));
+            });
+        }
+        let mut failed = false;
+        for part in split(batch, segment_size) {
+            failed |= !self.write_part(generation, part).await;
+        }
+        if failed {
+            self.trim_ring();
+            return;
+        }
+        self.note_checksums(checksums, segment_size);
+        self.inner.dirty.mark(&self.live);
+    }
+
+    async fn write_part(&mut self, generation: GenerationId, part: Part) -> bool {
+        let epoch = self.live.lock().epoch(part.segment);
+        let key = SegmentKey {
+            generation,
+            segment: part.segment,
+            epoch,
+        };
+        match self.inner.bytes.write(key, part.offset, part.pieces).await {
+            Ok(()) => {
+                self.inner
+                    .counters
+                    .store_failing
+                    .store(false, Ordering::Relaxed);
+                let was_failing = matches!(self.live.lock().caching, Caching::Failing { .. });
+                let before = self.live.lock().tail.len();
+                let new = {
+                    let state = self.live.lock();
+                    part.range.len() - state.stored.covered_len(part.range)
+                };
+                let keep = !self.inner.memory.is_tight();
+                let is_stored = self.live.stored(part.range, part.segment, epoch, keep);
+                let after = self.live.lock().tail.len();
+                self.inner.memory.changed(before, after);
+                if is_stored {
+                    self.reservation
+                        .spend(&self.live, generation, part.segment, new);
+                }
+                if was_failing {
+                    self.inner.tell(Input::WindowCapped {
+                        source: self.live.source,
+                        bytes: None,
+                    });
+                }
+                true
+            }
+            Err(error) => {
+                if let ByteStoreError::Corrupt(_) = &error {
+                    crate::recorder::abandon_segment(&self.inner, &self.live, part.segment);
+                }
+                tracing::warn!(key = %self.live.key, %error, "bytes cannot be stored and are passed through");
+                self.pass_through("the byte store failed");
+                false
+            }
+        }
+    }
+
+    /// Remembers checksums of blocks that passed whole.
+    fn note_checksums(&self, checksums: Vec<(u64, u32)>, segment_size: u64) {
+        let per_segment = segment_size / chunk_core::BLOCK_SIZE;
+        let mut state = self.live.lock();
+        for (block, crc) in checksums {
+            if let Ok(segment) = u32::try_from(block / per_segment) {
+                let segment = state.segments.entry(segment).or_default();
+                if segment.pending.contains(&(block % per_segment)) {
+                    segment.checksums.insert(block % per_segment, crc);
+                }
+            }
+        }
+    }
+
+    fn is_caching(&self) -> bool {
+        match self.live.lock().caching {
+            Caching::On => true,
+            Caching::Never => false,
+            Caching::Failing { retry_at } => self.inner.clock.now() >= retry_at,
+        }
+    }
+
+    fn pass_through(&self, reason: &str) {
+        let mut state = self.live.lock();
+        if state.caching != Caching::Never {
+            if state.caching == Caching::On {
+                tracing::warn!(key = %self.live.key, reason, "bytes are passed through without being kept");
+            }
+            state.caching = Caching::Failing {
+                retry_at: self.inner.clock.now() + STORE_RETRY,
+            };
+        }
+        drop(state);
+        self.inner
+            .counters
+            .store_failing
+            .store(true, Ordering::Relaxed);
+        self.inner.tell(Input::WindowCapped {
+            source: self.live.source,
+            bytes: Some(PASS_THROUGH_WINDOW),
+        });
+    }
+
+    fn trim_ring(&self) {
+        let before = self.live.lock().tail.len();
+        let gone = self.live.trim_ring();
+        let after = self.live.lock().tail.len();
+        self.inner.memory.changed(before, after);
+        for range in gone.iter() {
+            self.inner.tell(Input::Forgotten {
+                source: self.live.source,
+                range,
+            });
+        }
+    }
+}
+
+/// Adjacent bytes of one segment.
+struct Part {
+    segment: u32,
+    offset: u64,
+    range: ByteRange,
+    pieces: Vec<Bytes>,
+}
+
+/// Cuts a batch at segment boundaries and at holes.
+fn split(batch: Vec<(u64, Bytes)>, segment_size: u64) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (mut at, mut bytes) in batch {
+        while !bytes.is_empty() {
+            let (index, offset) = (at / segment_size, at % segment_size);
+            let Ok(segment) = u32::try_from(index) else {
+                break;
+            };
+            let len = usize::try_from(segment_size - offset)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            let piece = bytes.split_to(len);
+            let Some(range) = ByteRange::try_new(at, at.saturating_add(len as u64)) else {
+                break;
+            };
+            at = range.end();
+            match parts.last_mut() {
+                Some(part) if part.segment == segment && part.range.end() == range.start() => {
+                    part.pieces.push(piece);
+                    if let Some(grown) = ByteRange::try_new(part.range.start(), range.end()) {
+                        part.range = grown;
+                    }
+                }
+                _ => parts.push(Part {
+                    segment,
+                    offset,
+                    range,
+                    pieces: vec![piece],
+                }),
+            }
+        }
+    }
+    parts
+}
+
+/// One look at a stream, without waiting.
+async fn poll_once(body: &mut BodyStream) -> Poll<Option<Result<Bytes, FetchError>>> {
+    poll_fn(|cx| Poll::Ready(body.as_mut().poll_next(cx))).await
+}
+
+/// Whether the origin's new answer looks like a login or error page in place of a media file.
+pub(crate) fn is_page_for_media(known: &Representation, now: &Representation) -> bool {
+    let is_html = |representation: &Representation| {
+        representation.content_type.as_deref().is_some_and(|kind| {
+            kind.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/html")
+        })
+    };
+    is_html(now) && !is_html(known)
+}

@@ -1,0 +1,445 @@
+//! Room for bytes: reserved before they are fetched, made by evicting what was used least recently.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chunk_core::scheduler::Input;
+use chunk_core::{
+    ByteRange, EntryId, EvictionIndex, GenerationId, Place as FilePlace, SpaceLedger, Tick,
+};
+use chunk_ports::{CacheEvent, GenerationRecord, SegmentKey, SegmentSummary, StoreWrite};
+use tokio::sync::Semaphore;
+
+use crate::counters::{add, set};
+use crate::error::ManagerError;
+use crate::inner::Inner;
+use crate::live::Live;
+use crate::options::Limits;
+
+/// Something that can be evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Item {
+    /// An entry of which only the sum is known: it is taken apart when its turn comes.
+    Entry(EntryId),
+    Segment {
+        entry: EntryId,
+        generation: GenerationId,
+        segment: u32,
+    },
+}
+
+impl Item {
+    const fn entry(self) -> EntryId {
+        match self {
+            Self::Entry(entry) | Self::Segment { entry, .. } => entry,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Space {
+    state: Mutex<State>,
+    /// One eviction at a time: two would both free what one is short of.
+    evicting: Semaphore,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: SpaceLedger,
+    index: EvictionIndex<Item>,
+    sizes: BTreeMap<Item, u64>,
+    pinned: BTreeSet<EntryId>,
+    free_seen: Option<Tick>,
+}
+
+/// Reserved room; what is not used is given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    inner: Arc<Inner>,
+    bytes: u64,
+}
+
+impl Reservation {
+    pub(crate) const fn none(inner: Arc<Inner>) -> Self {
+        Self { inner, bytes: 0 }
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Asks for `bytes` more, evicting where there is no room; `false` where none can be made.
+    pub(crate) async fn extend(&mut self, bytes: u64) -> bool {
+        let inner = Arc::clone(&self.inner);
+        inner.observe_free_space().await;
+        for _ in 0..4 {
+            let reserved = inner.space.lock().ledger.reserve(bytes);
+            match reserved {
+                Ok(()) => {
+                    self.bytes += bytes;
+                    return true;
+                }
+                Err(shortfall) if shortfall.is_hopeless => return false,
+                Err(shortfall) => match inner.make_room(shortfall.missing).await {
+                    Ok(freed) if freed > 0 => {}
+                    Ok(_) | Err(_) => return false,
+                },
+            }
+        }
+        false
+    }
+
+    /// `bytes` of it have been written to a segment.
+    pub(crate) fn spend(
+        &mut self,
+        live: &Live,
+        generation: GenerationId,
+        segment: u32,
+        bytes: u64,
+    ) {
+        let spent = bytes.min(self.bytes);
+        self.bytes -= spent;
+        let now = self.inner.clock.unix_seconds();
+        let (place, pinned) = {
+            let state = live.lock();
+            (
+                place_of(
+                    segment,
+                    state.meta.as_ref().map_or(1, |meta| meta.segment_size),
+                    state.total_len(),
+                ),
+                state.pinned,
+            )
+        };
+        let mut state = self.inner.space.lock();
+        state.ledger.commit(spent);
+        // More than was reserved was written where the origin sent more than was asked for.
+        state.ledger.adopt(bytes - spent);
+        let item = Item::Segment {
+            entry: live.entry,
+            generation,
+            segment,
+        };
+        let size = state.sizes.get(&item).copied().unwrap_or(0) + bytes;
+        state.insert(item, size, place, now);
+        if pinned {
+            state.pinned.insert(live.entry);
+        }
+        let used = state.ledger.used();
+        drop(state);
+        set(&self.inner.counters.stored_bytes, used);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.inner.space.lock().ledger.release(self.bytes);
+        }
+    }
+}
+
+impl State {
+    fn insert(&mut self, item: Item, bytes: u64, place: FilePlace, accessed: i64) {
+        self.sizes.insert(item, bytes);
+        self.index.insert(item, bytes, place, accessed);
+    }
+
+    fn remove(&mut self, item: Item) -> u64 {
+        self.index.remove(item);
+        self.sizes.remove(&item).unwrap_or(0)
+    }
+}
+
+impl Space {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let mut ledger = SpaceLedger::new(limits.max_size.unwrap_or(u64::MAX));
+        ledger.set_floor(limits.min_free);
+        Self {
+            state: Mutex::new(State {
+                ledger,
+                index: EvictionIndex::new(EvictionIndex::<Item>::DEFAULT_CREDIT_SECONDS),
+                sizes: BTreeMap::new(),
+                pinned: BTreeSet::new(),
+                free_seen: None,
+            }),
+            evicting: Semaphore::new(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        let mut state = self.lock();
+        state.ledger.set_cap(limits.max_size.unwrap_or(u64::MAX));
+        state.ledger.set_floor(limits.min_free);
+    }
+
+    /// An entry that the index had at the start.
+    pub(crate) fn found(&self, entry: EntryId, bytes: u64, accessed: i64, pinned: bool) {
+        let mut state = self.lock();
+        state.ledger.adopt(bytes);
+        if bytes > 0 {
+            state.insert(Item::Entry(entry), bytes, FilePlace::Middle, accessed);
+        }
+        if pinned {
+            state.pinned.insert(entry);
+        }
+    }
+
+    /// An entry's segments have become known: they take the place of the entry as a whole.
+    pub(crate) fn opened(
+        &self,
+        entry: EntryId,
+        generation: &GenerationRecord,
+        segments: &[SegmentSummary],
+        pinned: bool,
+    ) {
+        let mut state = self.lock();
+        state.remove(Item::Entry(entry));
+        for summary in segments {
+            let item = Item::Segment {
+                entry,
+                generation: generation.id,
+                segment: summary.segment,
+            };
+            let place = place_of(
+                summary.segment,
+                generation.segment_size,
+                generation.representation.total_len,
+            );
+            state.insert(item, summary.recorded_bytes, place, summary.accessed_unix);
+        }
+        if pinned {
+            state.pinned.insert(entry);
+        }
+    }
+
+    pub(crate) fn touch(&self, entry: EntryId, generation: GenerationId, segment: u32, now: i64) {
+        self.lock().index.touch(
+            Item::Segment {
+                entry,
+                generation,
+                segment,
+            },
+            now,
+        );
+    }
+
+    pub(crate) fn pin(&self, entry: EntryId, pinned: bool) {
+        let mut state = self.lock();
+        if pinned {
+            state.pinned.insert(entry);
+        } else {
+            state.pinned.remove(&entry);
+        }
+    }
+
+    /// Bytes of a segment are gone from the byte store.
+    pub(crate) fn segment_removed(&self, entry: EntryId, generation: GenerationId, segment: u32) {
+        let mut state = self.lock();
+        let bytes = state.remove(Item::Segment {
+            entry,
+            generation,
+            segment,
+        });
+        state.ledger.freed(bytes);
+    }
+
+    /// Every byte of an entry's generation is gone; returns how many were counted.
+    pub(crate) fn generation_removed(&self, entry: EntryId, generation: GenerationId) -> u64 {
+        let mut state = self.lock();
+        let items: Vec<Item> = state
+            .sizes
+            .keys()
+            .filter(|item| match item {
+                Item::Entry(found) => *found == entry,
+                Item::Segment {
+                    entry: found,
+                    generation: number,
+                    ..
+                } => *found == entry && *number == generation,
+            })
+            .copied()
+            .collect();
+        let bytes = items.into_iter().map(|item| state.remove(item)).sum();
+        state.ledger.freed(bytes);
+        bytes
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.lock().ledger.used()
+    }
+
+    /// How much is to be freed so that cap and floor hold again.
+    pub(crate) fn excess(&self) -> u64 {
+        self.lock().ledger.excess()
+    }
+}
+
+impl Inner {
+    /// Looks at the free space at most once a second: that is often enough against a link, and cheap.
+    pub(crate) async fn observe_free_space(&self) {
+        const EVERY: Duration = Duration::from_secs(1);
+        let now = self.clock.now();
+        {
+            let mut state = self.space.lock();
+            if state.free_seen.is_some_and(|seen| now.since(seen) < EVERY) {
+                return;
+            }
+            state.free_seen = Some(now);
+        }
+        if let Ok(Some(free)) = self.bytes.free_space().await {
+            self.space.lock().ledger.observe_free(free);
+        }
+    }
+
+    /// Evicts until at least `missing` bytes are free or nothing is left to evict; returns how many went.
+    pub(crate) async fn make_room(self: &Arc<Self>, missing: u64) -> Result<u64, ManagerError> {
+        let Ok(_permit) = self.space.evicting.acquire().await else {
+            return Ok(0);
+        };
+        let mut freed = 0;
+        while freed < missing {
+            let Some(item) = self.next_victim() else {
+                break;
+            };
+            match item {
+                Item::Entry(entry) => self.take_apart(entry).await?,
+                Item::Segment {
+                    entry,
+                    generation,
+                    segment,
+                } => freed += self.evict_segment(entry, generation, segment).await?,
+            }
+        }
+        if freed > 0 {
+            add(&self.counters.evicted_bytes, freed);
+            set(&self.counters.stored_bytes, self.space.used());
+        }
+        Ok(freed)
+    }
+
+    /// The segment used least recently that is neither pinned nor being read.
+    fn next_victim(&self) -> Option<Item> {
+        let window = self.limits().initial_buffer;
+        let lives = self.lives();
+        let state = self.space.lock();
+        state
+            .index
+            .older_than(i64::MAX)
+            .map(|victim| victim.key)
+            .filter(|item| !state.pinned.contains(&item.entry()))
+            .find(|item| match item {
+                Item::Entry(_) => true,
+                Item::Segment { entry, segment, .. } => !lives
+                    .iter()
+                    .any(|live| live.entry == *entry && is_being_read(live, *segment, window)),
+            })
+    }
+
+    /// Learns an entry's segments, so that some of them can go and others stay.
+    async fn take_apart(&self, entry: EntryId) -> Result<(), ManagerError> {
+        let record = match self.key_of(entry) {
+            Some(key) => self.store.entry(&key).await?,
+            None => None,
+        };
+        match record.and_then(|record| record.current.map(|current| (current, record.pinned))) {
+            Some((current, pinned)) => {
+                let segments = self.store.segments(current.id).await?;
+                self.space.opened(entry, &current, &segments, pinned);
+            }
+            None => {
+                let mut state = self.space.lock();
+                let bytes = state.remove(Item::Entry(entry));
+                state.ledger.freed(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Row first, then bytes: a crash in between leaves an orphan, never a row without bytes.
+    async fn evict_segment(
+        &self,
+        entry: EntryId,
+        generation: GenerationId,
+        segment: u32,
+    ) -> Result<u64, ManagerError> {
+        let live = self
+            .lives()
+            .into_iter()
+            .find(|live| live.entry == entry && live.generation_now() == Some(generation));
+        let mut epoch = 0;
+        let mut forgotten = None;
+        if let Some(live) = &live {
+            let mut state = live.lock();
+            let size = state.meta.as_ref().map_or(0, |meta| meta.segment_size);
+            let total = state.total_len().unwrap_or(u64::MAX);
+            let start = u64::from(segment).saturating_mul(size);
+            if let Some(range) = ByteRange::try_new(start, start.saturating_add(size).min(total)) {
+                state.forget(range);
+                forgotten = Some((live.source, range));
+            }
+            if let Some(found) = state.segments.get_mut(&segment) {
+                epoch = found.epoch;
+                *found = crate::segment::Segment {
+                    epoch: found.epoch.saturating_add(1),
+                    ..Default::default()
+                };
+            }
+        } else if let Some(row) = self.store.segment(generation, segment).await? {
+            epoch = row.epoch;
+        }
+        if let Some((source, range)) = forgotten {
+            self.tell(Input::Forgotten { source, range });
+        }
+        self.store
+            .commit(vec![StoreWrite::RemoveSegments {
+                generation,
+                segments: vec![segment],
+            }])
+            .await?;
+        self.bytes
+            .remove(vec![SegmentKey {
+                generation,
+                segment,
+                epoch,
+            }])
+            .await?;
+        let before = self.space.used();
+        self.space.segment_removed(entry, generation, segment);
+        let bytes = before.saturating_sub(self.space.used());
+        if let Some(key) = self.key_of(entry) {
+            self.events.publish(CacheEvent::evicted(key, bytes));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Whether a reader stands in the segment or will come to it within its window.
+fn is_being_read(live: &Live, segment: u32, window: u64) -> bool {
+    let state = live.lock();
+    let size = state.meta.as_ref().map_or(1, |meta| meta.segment_size);
+    let start = u64::from(segment).saturating_mul(size);
+    let Some(range) = ByteRange::try_new(start, start.saturating_add(size)) else {
+        return false;
+    };
+    state.positions.values().any(|&position| {
+        ByteRange::with_len(position, window.max(1)).is_ok_and(|needed| needed.overlaps(range))
+    })
+}
+
+/// Head and tail of a file hold its index and outlive its middle.
+fn place_of(segment: u32, segment_size: u64, total_len: Option<u64>) -> FilePlace {
+    let last = total_len.map(|len| len.saturating_sub(1) / segment_size.max(1));
+    if segment == 0 {
+        FilePlace::Head
+    } else if last == Some(u64::from(segment)) {
+        FilePlace::Tail
+    } else {
+        FilePlace::Middle
+    }
+}

@@ -1,0 +1,203 @@
+//! The bytes that have just arrived, in memory.
+//!
+//! Every byte passes through here on its way to the byte store, so that it can be read before it is
+//! written. Once stored, a small part is kept for readers close behind the head. Where storing fails,
+//! this is all there is: a ring that forgets its oldest bytes.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use chunk_core::{ByteRange, RangeSet};
+
+/// How many stored bytes stay in memory for readers close behind.
+pub(crate) const KEPT: u64 = 1024 * 1024;
+/// How many bytes are kept where they cannot be stored.
+pub(crate) const RING: u64 = 4 * 1024 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    /// Offset → bytes; they do not overlap.
+    pieces: BTreeMap<u64, Piece>,
+    /// Offsets in order of arrival.
+    order: VecDeque<u64>,
+    stored_len: u64,
+    unstored_len: u64,
+}
+
+#[derive(Debug)]
+struct Piece {
+    bytes: Bytes,
+    is_stored: bool,
+}
+
+impl Tail {
+    /// Adds bytes that are not there yet.
+    pub(crate) fn push(&mut self, offset: u64, bytes: Bytes) {
+        self.unstored_len += bytes.len() as u64;
+        self.order.push_back(offset);
+        self.pieces.insert(
+            offset,
+            Piece {
+                bytes,
+                is_stored: false,
+            },
+        );
+    }
+
+    /// The bytes at `offset`, at most `max`, if they are here.
+    pub(crate) fn get(&self, offset: u64, max: usize) -> Option<Bytes> {
+        let (&start, piece) = self.pieces.range(..=offset).next_back()?;
+        let skip = usize::try_from(offset - start).ok()?;
+        (skip < piece.bytes.len()).then(|| {
+            let end = piece.bytes.len().min(skip.saturating_add(max));
+            piece.bytes.slice(skip..end)
+        })
+    }
+
+    /// Notes that pieces inside `range` are in the byte store now.
+    pub(crate) fn stored(&mut self, range: ByteRange) {
+        for (_, piece) in self.pieces.range_mut(range.start()..range.end()) {
+            if !piece.is_stored {
+                piece.is_stored = true;
+                let len = piece.bytes.len() as u64;
+                self.unstored_len -= len;
+                self.stored_len += len;
+            }
+        }
+    }
+
+    /// Drops the oldest stored pieces until at most `allowance` bytes of them are left.
+    pub(crate) fn trim_stored(&mut self, allowance: u64) -> u64 {
+        let before = self.stored_len;
+        let mut kept = VecDeque::new();
+        while self.stored_len > allowance {
+            let Some(offset) = self.order.pop_front() else {
+                break;
+            };
+            match self.pieces.get(&offset) {
+                Some(piece) if piece.is_stored => self.remove(offset),
+                Some(_) => kept.push_back(offset),
+                None => {}
+            }
+        }
+        while let Some(offset) = kept.pop_back() {
+            self.order.push_front(offset);
+        }
+        before - self.stored_len
+    }
+
+    /// Drops the oldest unstored pieces until at most `allowance` bytes of them are left; returns which
+    /// bytes are gone for good.
+    pub(crate) fn trim_ring(&mut self, allowance: u64) -> RangeSet {
+        let mut gone = RangeSet::new();
+        let mut kept = VecDeque::new();
+        while self.unstored_len > allowance {
+            let Some(offset) = self.order.pop_front() else {
+                break;
+            };
+            match self.pieces.get(&offset) {
+                Some(piece) if !piece.is_stored => {
+                    let end = offset.saturating_add(piece.bytes.len() as u64);
+                    gone.extend(ByteRange::try_new(offset, end));
+                    self.remove(offset);
+                }
+                Some(_) => kept.push_back(offset),
+                None => {}
+            }
+        }
+        while let Some(offset) = kept.pop_back() {
+            self.order.push_front(offset);
+        }
+        gone
+    }
+
+    /// Drops every piece that touches `range`; returns what they covered.
+    pub(crate) fn forget(&mut self, range: ByteRange) -> Vec<ByteRange> {
+        let mut touched: Vec<u64> = self
+            .pieces
+            .range(range.start()..range.end())
+            .map(|(&offset, _)| offset)
+            .collect();
+        if let Some((&offset, piece)) = self.pieces.range(..range.start()).next_back()
+            && offset.saturating_add(piece.bytes.len() as u64) > range.start()
+        {
+            touched.push(offset);
+        }
+        let mut gone = Vec::new();
+        for offset in touched {
+            if let Some(piece) = self.pieces.get(&offset) {
+                let end = offset.saturating_add(piece.bytes.len() as u64);
+                gone.extend(ByteRange::try_new(offset, end));
+            }
+            self.remove(offset);
+        }
+        gone
+    }
+
+    /// The bytes that are only here.
+    pub(crate) fn unstored(&self) -> impl Iterator<Item = ByteRange> + '_ {
+        self.pieces
+            .iter()
+            .filter(|(_, piece)| !piece.is_stored)
+            .filter_map(|(&offset, piece)| {
+                ByteRange::try_new(offset, offset.saturating_add(piece.bytes.len() as u64))
+            })
+    }
+
+    /// Bytes in memory.
+    pub(crate) const fn len(&self) -> u64 {
+        self.stored_len + self.unstored_len
+    }
+
+    pub(crate) const fn unstored_len(&self) -> u64 {
+        self.unstored_len
+    }
+
+    fn remove(&mut self, offset: u64) {
+        if let Some(piece) = self.pieces.remove(&offset) {
+            let len = piece.bytes.len() as u64;
+            if piece.is_stored {
+                self.stored_len -= len;
+            } else {
+                self.unstored_len -= len;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(len: usize) -> Bytes {
+        Bytes::from(vec![7; len])
+    }
+
+    #[test]
+    fn bytes_are_found_until_they_are_trimmed() {
+        let mut tail = Tail::default();
+        tail.push(100, piece(10));
+        tail.push(110, piece(10));
+        assert_eq!(tail.get(115, 100).map(|bytes| bytes.len()), Some(5));
+        assert_eq!(tail.get(105, 3).map(|bytes| bytes.len()), Some(3));
+        assert!(tail.get(99, 1).is_none() && tail.get(120, 1).is_none());
+
+        tail.stored(ByteRange::new(100, 110).unwrap());
+        assert_eq!(tail.trim_stored(0), 10);
+        assert!(tail.get(105, 1).is_none());
+        assert_eq!(tail.len(), 10);
+    }
+
+    #[test]
+    fn a_full_ring_forgets_its_oldest_unstored_bytes() {
+        let mut tail = Tail::default();
+        for offset in 0..4 {
+            tail.push(offset * 10, piece(10));
+        }
+        tail.stored(ByteRange::new(10, 20).unwrap());
+        let gone = tail.trim_ring(10);
+        assert_eq!(format!("{gone:?}"), "{0..10, 20..30}");
+        assert_eq!(tail.unstored_len(), 10);
+        assert!(tail.get(15, 1).is_some(), "stored bytes are not the ring's");
+    }
+}
