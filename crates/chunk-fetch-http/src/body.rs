@@ -60,6 +60,7 @@ impl Stream for CheckedBody {
         let Some(wire) = &mut this.wire else {
             return Poll::Ready(None);
         };
+        this.progress.back();
         let polled = wire.as_mut().poll_next(cx);
         if this.remaining == Some(0) {
             // All is here. The one poll above lets the library see the end of the message and keep the
@@ -127,6 +128,14 @@ impl Progress {
         }
     }
 
+    /// The caller is back: the time it was away is added to the timer's.
+    fn back(&mut self) {
+        if let Some(left_at) = self.left_at.take() {
+            let deadline = self.sleep.deadline() + left_at.elapsed();
+            self.sleep.as_mut().reset(deadline);
+        }
+    }
+
     /// The caller goes away with `bytes`.
     fn came(&mut self, bytes: usize) {
         self.since_start = self
@@ -139,14 +148,9 @@ impl Progress {
     /// Ready once the caller has waited for the timeout.
     fn poll_exhausted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
-        let mut deadline = self.sleep.deadline();
-        if let Some(left_at) = self.left_at.take() {
-            deadline += now - left_at;
-            self.sleep.as_mut().reset(deadline);
-        }
         // One that waits is woken by the timer itself. One that comes back long after it rang had stopped
         // waiting; it begins anew.
-        let absent = now > deadline + self.timeout / 2;
+        let absent = now > self.sleep.deadline() + self.timeout / 2;
         if self.since_start.is_none() || absent {
             self.sleep.as_mut().reset(now + self.timeout);
             self.since_start = Some(0);

@@ -41,6 +41,7 @@ macro_rules! fetcher_conformance {
             fault02_a_part_with_a_wrong_or_no_range_is_refused,
             trap10_a_part_of_another_file_is_not_continued,
             fault03_short_body_is_interrupted_and_resumed_exactly,
+            fault03_a_part_that_closes_early_is_interrupted,
             fault04_a_longer_body_is_cut,
             fault05_another_tag_time_or_length_is_a_change,
             fault06_weak_validators_are_not_sent_as_if_range,

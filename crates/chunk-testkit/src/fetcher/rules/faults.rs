@@ -114,6 +114,23 @@ pub async fn fault03_short_body_is_interrupted_and_resumed_exactly<F: ChunkFetch
     }
 }
 
+/// A part whose framing tells no length still has the one of its `Content-Range`.
+pub async fn fault03_a_part_that_closes_early_is_interrupted<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Always, Fault::UntilClose);
+    assert_bytes(body(fetcher, span(100, 200)).await, 1, 100, 200).await;
+    let (bytes, how) = (50, Cut::Close);
+    world.fault(FILM, When::Next, Fault::CutAfter { bytes, how });
+    let (bytes, error) = drain(body(fetcher, span(100, 200)).await).await;
+    assert_eq!(bytes, content(FILM, 1, 100, 50));
+    assert!(
+        matches!(error, Some(FetchError::Interrupted(_))),
+        "{error:?}"
+    );
+}
+
 /// Bytes beyond the promise never reach the caller, and the next exchange is not confused by them.
 pub async fn fault04_a_longer_body_is_cut<F: ChunkFetcher + ?Sized>(
     fetcher: &F,
