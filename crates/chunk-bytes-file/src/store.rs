@@ -147,18 +147,22 @@ impl ByteStore for FileByteStore {
             return Ok(None);
         }
         // A hop to the blocking pool and back costs more than copying a block out of the page cache.
-        let mut have = Vec::new();
+        let mut begun = None;
         if let Some(segment) = self.shared.descriptors.find(key) {
             match segment.read_cached(offset, len) {
                 Cached::All(bytes) => return Ok(Some(bytes.into())),
                 Cached::PastTheEnd => return Ok(None),
-                Cached::Beginning(bytes) => have = bytes,
+                // Goes on with the same file, which may be removed meanwhile.
+                Cached::Beginning(bytes) => begun = Some((segment, bytes)),
             }
         }
         self.blocking(move |shared| {
-            let Some(segment) = shared.find(key).map_err(failed)? else {
-                // Removed since its beginning was read.
-                return Ok(None);
+            let (segment, have) = match begun {
+                Some(begun) => begun,
+                None => match shared.find(key).map_err(failed)? {
+                    Some(segment) => (segment, Vec::new()),
+                    None => return Ok(None),
+                },
             };
             let bytes = segment.read(offset, len, have).map_err(failed)?;
             Ok((!bytes.is_empty()).then(|| bytes.into()))

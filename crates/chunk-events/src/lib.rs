@@ -49,8 +49,8 @@ pub struct BroadcastEvents {
 }
 
 impl BroadcastEvents {
-    /// How many events [`BroadcastEvents::default`] keeps: enough for a subscriber that writes each to a
-    /// slow socket while a gigabyte of chunks completes, at about 100 bytes each.
+    /// How many events [`BroadcastEvents::default`] keeps: 1,024 chunks of 10 MiB are 10 GiB of progress,
+    /// and about 100 KiB of memory.
     pub const DEFAULT_CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
     /// A bus that keeps at least the last `capacity` events for a slow subscriber (the next power of two,
