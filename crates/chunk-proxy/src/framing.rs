@@ -9,9 +9,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::flush::Flushed;
 
 /// The longest head let through, request line included.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -26,6 +29,7 @@ const POISON: &[u8] = b"\0";
 #[derive(Debug)]
 pub(crate) struct Gate<Io> {
     io: Io,
+    flushed: Arc<Flushed>,
     state: State,
     /// Bytes read from the socket and not yet passed on.
     buffer: Vec<u8>,
@@ -66,9 +70,10 @@ pub(crate) enum Follows {
 }
 
 impl<Io> Gate<Io> {
-    pub(crate) const fn new(io: Io) -> Self {
+    pub(crate) const fn new(io: Io, flushed: Arc<Flushed>) -> Self {
         Self {
             io,
+            flushed,
             state: State::Head,
             buffer: Vec::new(),
             scanned: 0,
@@ -164,7 +169,9 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Gate<Io> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.flushed.note();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -294,7 +301,10 @@ mod tests {
     /// What the parser behind the gate gets to see of `sent`.
     async fn through(sent: &[u8]) -> Vec<u8> {
         let mut seen = Vec::new();
-        Gate::new(sent).read_to_end(&mut seen).await.unwrap();
+        Gate::new(sent, Arc::default())
+            .read_to_end(&mut seen)
+            .await
+            .unwrap();
         seen
     }
 

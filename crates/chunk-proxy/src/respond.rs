@@ -31,7 +31,7 @@ pub(crate) struct EntryFacts {
     pub(crate) content_type: Option<String>,
     /// Since the origin last confirmed it.
     pub(crate) age: Duration,
-    /// How much longer it may be used without asking the origin.
+    /// How long after that it may be used without asking again.
     pub(crate) fresh_for: Duration,
     /// Whether others may keep it.
     pub(crate) storable: bool,
@@ -205,12 +205,12 @@ fn freshness_fields(headers: &mut HeaderMap, entry: &EntryFacts, policy: Policy)
     } else if policy.immutable {
         // A year is what RFC 8246 and practice use for "never".
         format!("{scope}max-age=31536000, immutable")
-    } else if entry.fresh_for.is_zero() {
+    } else if entry.age >= entry.fresh_for {
+        // Nothing is left of its lifetime, or there never was any.
         format!("{scope}no-cache")
     } else {
-        // `Age` is subtracted from it by whoever reads it, so the lifetime is the whole, not the rest.
-        let lifetime = entry.age.saturating_add(entry.fresh_for).as_secs();
-        format!("{scope}max-age={lifetime}")
+        // Whoever reads it subtracts `Age`.
+        format!("{scope}max-age={}", entry.fresh_for.as_secs())
     };
     set(headers, CACHE_CONTROL, Some(value));
 }
@@ -241,7 +241,7 @@ mod tests {
             },
             content_type: Some("video/mp4".to_owned()),
             age: Duration::from_secs(5),
-            fresh_for: Duration::from_secs(55),
+            fresh_for: Duration::from_secs(60),
             storable: true,
         }
     }

@@ -1,0 +1,334 @@
+//! One request, one answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use chunk_manager::{First, OpenError};
+use chunk_ports::{OriginForward, Resource};
+use http::header::{ALLOW, CONNECTION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
+
+use crate::admission::{self, Caller};
+use crate::body::Body;
+use crate::config::{Mount, ProxyConfig};
+use crate::flush::Flushed;
+use crate::forward;
+use crate::multipart::random_boundary;
+use crate::observe::{Counters, Meter};
+use crate::preconditions;
+use crate::range_header::{RangeHeader, RangeSpec};
+use crate::refusal::{Refusal, text_response};
+use crate::respond::{self, BodyPlan, EntryFacts, Plan, Policy, Retrieval};
+use crate::route;
+use crate::source::{Open, Source};
+
+/// The longest request target answered; a longer one is 414.
+const MAX_TARGET: usize = 8 * 1024;
+
+/// What every request of a proxy is answered from.
+#[derive(Debug)]
+pub(crate) struct Answerer {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) forward: Option<Arc<dyn OriginForward>>,
+    pub(crate) config: ProxyConfig,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// What is known of the connection a request came by.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    /// The address the client connected to.
+    pub(crate) local: Option<IpAddr>,
+    /// Set where an answer broke off in a way that only a reset can tell.
+    pub(crate) must_reset: Arc<AtomicBool>,
+    pub(crate) flushed: Arc<Flushed>,
+}
+
+impl Answerer {
+    /// Answers `request`, whatever it is.
+    pub(crate) async fn answer<B>(
+        &self,
+        request: Request<B>,
+        connection: &Connection,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let asked = Instant::now();
+        let version = request.version();
+        let head = *request.method() == Method::HEAD;
+        // What follows a body is not looked at by the gate, so nothing may.
+        let last = !request.body().is_end_stream();
+        // The key prints without the values of its query, and nothing else of the target is noted.
+        let span = tracing::debug_span!("request", method = %request.method(), key = Empty);
+        let mut response = self
+            .admitted(request, connection.local, &span)
+            .instrument(span.clone())
+            .await
+            .unwrap_or_else(Refusal::into_response);
+        let status = response.status();
+        tracing::debug!(parent: &span, status = status.as_u16(), "answered");
+        self.counters.answered(status);
+        if last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        if head {
+            return response.map(|_| Body::empty());
+        }
+        // HTTP/1.0 ends a body of unknown length by closing, which is also how a broken one ends.
+        let unframed = version < Version::HTTP_11 && response.body().len().is_none();
+        let must_reset = unframed.then(|| Arc::clone(&connection.must_reset));
+        let empty = response.body().is_end_stream();
+        response.map(|body| {
+            if empty {
+                return body;
+            }
+            let meter = Meter::new(Arc::clone(&self.counters), asked, must_reset);
+            body.on_connection(meter, Arc::clone(&connection.flushed))
+        })
+    }
+
+    async fn admitted<B>(
+        &self,
+        request: Request<B>,
+        local: Option<IpAddr>,
+        span: &Span,
+    ) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let target_len = head
+            .uri
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
+        if target_len > MAX_TARGET {
+            return Err(Refusal::new(
+                StatusCode::URI_TOO_LONG,
+                "the target is too long",
+            ));
+        }
+        if head.method == Method::CONNECT || head.method == Method::TRACE {
+            return Err(Refusal::method(self.methods()).closing());
+        }
+        let authority = admission::admit(&self.config, &head, local)?;
+        let caller = Caller::of(&self.config, &head.headers, authority.as_deref());
+        if !forward::is_safe(&head.method) && caller == Caller::Foreign {
+            return Err(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "pages from elsewhere may change nothing here",
+            ));
+        }
+        let answered = self.routed(head, body, &caller, span).await;
+        let mut response = answered.unwrap_or_else(Refusal::into_response);
+        admission::allow(&self.config, &caller, response.headers_mut());
+        Ok(response)
+    }
+
+    async fn routed<B>(
+        &self,
+        head: Parts,
+        body: B,
+        caller: &Caller,
+        span: &Span,
+    ) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if admission::is_preflight(&head.method, &head.headers) {
+            let mut response = self.options();
+            if matches!(caller, Caller::Listed(_)) {
+                let methods = HeaderValue::from_static(self.methods());
+                admission::allow_preflight(response.headers_mut(), methods);
+            }
+            return Ok(response);
+        }
+        if head.method == Method::OPTIONS && (self.forward.is_none() || head.uri.path() == "*") {
+            return Ok(self.options());
+        }
+        let (mount, resource) = route::resolve(&self.config.mounts, &head.uri, &head.headers)?;
+        span.record("key", tracing::field::display(&resource.key));
+        let retrieval = match head.method {
+            Method::GET => Retrieval::Get,
+            Method::HEAD => Retrieval::Head,
+            _ => {
+                return self
+                    .pass_on(Request::from_parts(head, body), resource)
+                    .await;
+            }
+        };
+        self.retrieve(retrieval, &head.headers, mount, resource)
+            .await
+    }
+
+    /// Answers a GET or HEAD from the cache, which asks the origin where it must.
+    async fn retrieve(
+        &self,
+        retrieval: Retrieval,
+        headers: &HeaderMap,
+        mount: &Mount,
+        resource: Resource,
+    ) -> Result<Response<Body>, Refusal> {
+        let range = match retrieval {
+            Retrieval::Get => RangeHeader::of(headers),
+            Retrieval::Head => None,
+        };
+        let policy = Policy {
+            immutable: mount.is_immutable(),
+            private: !resource.key.partition().is_empty(),
+        };
+        let first = match retrieval {
+            Retrieval::Get => first_of(range.as_ref()),
+            Retrieval::Head => First::Nothing,
+        };
+        let opened = match self.source.open(resource.clone(), first).await {
+            // The first range has no byte, but the answer may be another than 416: a precondition comes
+            // first, a second range may have bytes, and without a range an empty file is a file.
+            Err(OpenError::Unsatisfiable { total_len })
+                if first != First::Nothing
+                    && (total_len.is_none()
+                        || preconditions::any(headers)
+                        || range.as_ref().is_none_or(|range| range.specs().len() > 1)) =>
+            {
+                self.source.open(resource, First::Nothing).await
+            }
+            other => other,
+        };
+        match opened {
+            Ok(opened) => {
+                let plan =
+                    respond::plan(retrieval, headers, &opened.facts(), policy, random_boundary);
+                Ok(carry_out(plan, opened))
+            }
+            // An origin may answer 416 to any range of an empty file, even the one that asks for its size.
+            Err(OpenError::Unsatisfiable { total_len: Some(0) }) if range.is_none() => {
+                let empty = EntryFacts {
+                    total_len: Some(0),
+                    ranges: true,
+                    storable: true,
+                    ..EntryFacts::default()
+                };
+                let plan = respond::plan(retrieval, headers, &empty, policy, random_boundary);
+                Ok(response(plan.status, plan.headers, Body::empty()))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "not opened");
+                Err(Refusal::from(&error))
+            }
+        }
+    }
+
+    /// Passes on what is neither GET nor HEAD, and forgets what it may have changed.
+    async fn pass_on<B>(
+        &self,
+        request: Request<B>,
+        resource: Resource,
+    ) -> Result<Response<Body>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(origin) = &self.forward else {
+            return Err(Refusal::method(self.methods()));
+        };
+        let safe = forward::is_safe(request.method());
+        let key = Arc::clone(&resource.key);
+        let response = forward::forward(origin.as_ref(), request, resource).await?;
+        let succeeded = response.status().is_success() || response.status().is_redirection();
+        // RFC 9111, 4.4.
+        if !safe
+            && succeeded
+            && let Err(error) = self.source.invalidate(&key).await
+        {
+            tracing::debug!(%error, key = %key, "not invalidated");
+        }
+        Ok(response)
+    }
+
+    const fn methods(&self) -> &'static str {
+        if self.forward.is_some() {
+            "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE"
+        } else {
+            "GET, HEAD, OPTIONS"
+        }
+    }
+
+    fn options(&self) -> Response<Body> {
+        let allowed = HeaderValue::from_static(self.methods());
+        let mut headers = HeaderMap::new();
+        headers.insert(ALLOW, allowed);
+        response(StatusCode::NO_CONTENT, headers, Body::empty())
+    }
+}
+
+/// Which bytes to ask the origin for first. The manager learns the rest of what the answer needs from the
+/// same round trip.
+///
+/// This is also where the urgency of RFC 9218's `Priority` field would enter.
+fn first_of(range: Option<&RangeHeader>) -> First {
+    // No file is larger than this; a range beyond it is answered from the file's length alone.
+    const LARGEST: u64 = i64::MAX as u64;
+    let Some(range) = range else {
+        return First::Span {
+            start: 0,
+            end: None,
+        };
+    };
+    let usable = range.specs().iter().find_map(|spec| match *spec {
+        RangeSpec::Suffix { len: 0 } => None,
+        RangeSpec::Suffix { len } => Some(First::Suffix {
+            len: len.min(LARGEST),
+        }),
+        RangeSpec::Span { first, .. } if first >= LARGEST => None,
+        RangeSpec::Span { first, last } => Some(First::Span {
+            start: first,
+            end: last.map(|last| last.saturating_add(1).min(LARGEST)),
+        }),
+    });
+    usable.unwrap_or(First::Nothing)
+}
+
+/// Connects a plan to the bytes it names; a plan without bytes lets the opening go at once.
+fn carry_out(plan: Plan, opened: Box<dyn Open>) -> Response<Body> {
+    let Plan {
+        status,
+        headers,
+        body,
+    } = plan;
+    let body = match body {
+        BodyPlan::Empty => Body::empty(),
+        BodyPlan::Text(line) => {
+            let mut response = text_response(status, line);
+            response.headers_mut().extend(headers);
+            return response;
+        }
+        BodyPlan::Whole => {
+            let total_len = opened.facts().total_len;
+            Body::pieces(opened.read(0, total_len), total_len)
+        }
+        BodyPlan::Span(range) => Body::pieces(
+            opened.read(range.start(), Some(range.end())),
+            Some(range.len()),
+        ),
+        BodyPlan::Parts(parts) => Body::multipart(&parts, opened.read_parts()),
+    };
+    response(status, headers, body)
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,163 @@
+//! Answers that are not the file: a status and one plain line, which never holds a secret.
+
+use std::time::Duration;
+
+use chunk_manager::{ManagerError, OpenError};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::admission::NotAdmitted;
+use crate::body::Body;
+use crate::multipart::unsatisfied_range;
+use crate::route::NoRoute;
+
+/// A request that is not answered with what it asks for.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    line: &'static str,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    pub(crate) const fn new(status: StatusCode, line: &'static str) -> Self {
+        Self {
+            status,
+            line,
+            fields: Vec::new(),
+        }
+    }
+
+    pub(crate) const BAD_REQUEST: fn(&'static str) -> Self =
+        |line| Self::new(StatusCode::BAD_REQUEST, line).closing();
+
+    /// The method is none of those in `allowed`.
+    pub(crate) fn method(allowed: &'static str) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "the method is not served here",
+        )
+        .with(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    /// The same, as the last answer on its connection.
+    pub(crate) fn closing(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let text = format!("{}\n", self.line);
+        let mut response = text_response(self.status, text);
+        response.headers_mut().extend(
+            self.fields
+                .into_iter()
+                .map(|(name, value)| (Some(name), value)),
+        );
+        response
+    }
+}
+
+/// A response with a text as its body.
+pub(crate) fn text_response(status: StatusCode, text: impl Into<bytes::Bytes>) -> Response<Body> {
+    let text = text.into();
+    let len = text.len();
+    let mut response = Response::new(Body::text(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CONTENT_LENGTH, len.into());
+    response
+}
+
+impl From<NotAdmitted> for Refusal {
+    fn from(reason: NotAdmitted) -> Self {
+        match reason {
+            NotAdmitted::Host => Self::BAD_REQUEST("a request names exactly one host"),
+            NotAdmitted::Scheme => Self::BAD_REQUEST("only http targets are served"),
+            NotAdmitted::ForeignHost => Self::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "this proxy does not answer to that host name",
+            ),
+        }
+    }
+}
+
+impl From<NoRoute> for Refusal {
+    fn from(reason: NoRoute) -> Self {
+        match reason {
+            NoRoute::Unknown => Self::new(StatusCode::NOT_FOUND, "no origin is mounted there"),
+            NoRoute::Malformed => Self::BAD_REQUEST("the target is not a path"),
+        }
+    }
+}
+
+impl From<&OpenError> for Refusal {
+    fn from(error: &OpenError) -> Self {
+        let origin_says = |status: u16| {
+            StatusCode::from_u16(status)
+                .ok()
+                .filter(StatusCode::is_client_error)
+                // 407 is about the way to the origin, which is not the client's.
+                .filter(|&status| status != StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+                .unwrap_or(StatusCode::BAD_GATEWAY)
+        };
+        match error {
+            OpenError::NotFound { status } => {
+                Self::new(origin_says(*status), "the origin has no such file")
+            }
+            OpenError::Denied { status } => {
+                Self::new(origin_says(*status), "the origin wants other credentials")
+            }
+            OpenError::Unsatisfiable { total_len } => {
+                let refusal = Self::new(
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    "the file has no bytes in that range",
+                );
+                let value = unsatisfied_range(*total_len)
+                    .and_then(|value| HeaderValue::try_from(value).ok());
+                match value {
+                    Some(value) => refusal.with(CONTENT_RANGE, value),
+                    None => refusal,
+                }
+            }
+            OpenError::Busy { retry_after, .. } => {
+                // Never 0: a client that comes back at once makes a busy origin busier.
+                let wait = retry_after.map_or(1, |wait| wait.as_secs().max(1));
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the origin is busy; try again later",
+                )
+                .with(RETRY_AFTER, wait.into())
+            }
+            OpenError::Timeout => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "the origin did not answer in time",
+            ),
+            OpenError::Refused { .. } => Self::new(
+                StatusCode::BAD_GATEWAY,
+                "the origin's answer cannot be used",
+            ),
+            OpenError::Forbidden { .. } => {
+                Self::new(StatusCode::BAD_GATEWAY, "the origin leads where it may not")
+            }
+            OpenError::Manager(ManagerError::Closed) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the cache is shutting down",
+            )
+            .with(RETRY_AFTER, Duration::from_secs(1).as_secs().into())
+            .closing(),
+            OpenError::Manager(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the cache cannot answer")
+            }
+            _ => Self::new(StatusCode::BAD_GATEWAY, "the origin cannot be reached"),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! From a request target to a mount and the resource below it.
+
+use std::sync::Arc;
+
+use chunk_core::CacheKey;
+use chunk_ports::{Resource, Secret};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Uri};
+use sha2::Sha256;
+
+use crate::config::{Mount, PartitionKey};
+
+/// Why a target leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoute {
+    /// 404: no origin is mounted there.
+    Unknown,
+    /// 400: the target is no path.
+    Malformed,
+}
+
+/// Finds the mount of a target and names the resource.
+///
+/// What the origin is asked for is the normalised path, so that no spelling of `..` leads out of the
+/// folder its base URL names; the query goes as it came, because it may be signed.
+pub(crate) fn resolve<'a>(
+    mounts: &'a [Mount],
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(&'a Mount, Resource), NoRoute> {
+    let target = uri.path_and_query().ok_or(NoRoute::Malformed)?.as_str();
+    let target = escape_non_ascii(target);
+    let (mount, below) = match mounts {
+        [only] if only.name().is_empty() => (only, target),
+        named => {
+            let (name, below) = split_name(&target)?;
+            let mount = named.iter().find(|mount| mount.name() == name);
+            (mount.ok_or(NoRoute::Unknown)?, below)
+        }
+    };
+    let mut key = CacheKey::new(mount.name(), &below, mount.signature_parameters())
+        .map_err(|_| NoRoute::Malformed)?;
+    let asked = match below.split_once('?') {
+        Some((_, query)) => format!("{}?{query}", key.path()),
+        None => key.path().to_owned(),
+    };
+    let credentials = mount.partition().zip(
+        headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()),
+    );
+    if let Some((partition, value)) = credentials {
+        key = key.with_partition(&credential_hash(partition, value));
+    }
+    let mut resource = Resource::new(Arc::new(key), Secret::new(asked));
+    if let Some((_, value)) = credentials {
+        resource = resource.with_authorization(Secret::new(value));
+    }
+    Ok((mount, resource))
+}
+
+/// Percent-encodes what is not ASCII, so that a name has one key however a player wrote it.
+fn escape_non_ascii(target: &str) -> String {
+    let mut escaped = String::with_capacity(target.len());
+    for character in target.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            let mut buffer = [0; 4];
+            for byte in character.encode_utf8(&mut buffer).bytes() {
+                push_hex(&mut escaped, "%", byte);
+            }
+        }
+    }
+    escaped
+}
+
+/// Appends `prefix` and two hexadecimal digits.
+fn push_hex(text: &mut String, prefix: &str, byte: u8) {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
+    ];
+    text.push_str(prefix);
+    text.push(DIGITS[usize::from(byte >> 4)]);
+    text.push(DIGITS[usize::from(byte & 15)]);
+}
+
+/// `/NAME/rest` in its two parts.
+fn split_name(target: &str) -> Result<(&str, String), NoRoute> {
+    let rest = target.strip_prefix('/').ok_or(NoRoute::Malformed)?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (name, below) = rest.split_at(end);
+    let slash = if below.starts_with('/') { "" } else { "/" };
+    Ok((name, format!("{slash}{below}")))
+}
+
+/// A keyed hash of credentials, in hexadecimal: enough to keep two holders apart, useless to anyone
+/// who reads the index.
+fn credential_hash(key: &PartitionKey, credentials: &str) -> String {
+    // HMAC fills a key up to its hash's block with zeros; done here, there is no length left to refuse.
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key.bytes());
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    mac.update(credentials.as_bytes());
+    let mut text = String::with_capacity(32);
+    for byte in mac.finalize().into_bytes().iter().take(16) {
+        push_hex(&mut text, "", *byte);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn resource(mounts: &[Mount], target: &str) -> Result<Resource, NoRoute> {
+        resolve(mounts, &target.parse().unwrap(), &HeaderMap::new()).map(|(_, resource)| resource)
+    }
+
+    #[test]
+    fn fault45_one_path_on_two_origins_is_two_keys() {
+        let mounts = [Mount::named("a"), Mount::named("b")];
+        let a = resource(&mounts, "/a/film.mkv").unwrap();
+        let b = resource(&mounts, "/b/film.mkv").unwrap();
+        assert_eq!((a.key.origin(), a.key.path()), ("a", "/film.mkv"));
+        assert_ne!(a.key, b.key);
+        assert_eq!(
+            resource(&mounts, "/c/film.mkv").unwrap_err(),
+            NoRoute::Unknown
+        );
+        assert_eq!(resource(&mounts, "/").unwrap_err(), NoRoute::Unknown);
+        assert_eq!(
+            resource(&mounts, "/a?x=1").unwrap().target.expose(),
+            "/?x=1"
+        );
+    }
+
+    #[test]
+    fn fault47_no_spelling_of_dots_leads_out_of_a_mount() {
+        let mounts = [Mount::named("a"), Mount::named("b")];
+        for target in [
+            "/a/../b/x",
+            "/a/..%2e/b/x",
+            "/a/%2e%2e/b/x",
+            "/a/../../../b/x",
+            "/a/./../b/x",
+        ] {
+            let found = resource(&mounts, target).unwrap();
+            assert_eq!(found.key.origin(), "a", "{target}");
+            assert!(!found.target.expose().contains("/../"), "{target}");
+        }
+        let only = [Mount::unnamed()];
+        assert_eq!(
+            resource(&only, "/../../etc/passwd")
+                .unwrap()
+                .target
+                .expose(),
+            "/etc/passwd"
+        );
+        assert_eq!(
+            resource(&only, "/x%2f..%2fy").unwrap().key.path(),
+            "/x%2F..%2Fy"
+        );
+    }
+
+    #[test]
+    fn a_name_has_one_key_however_it_is_written() {
+        let only = [Mount::unnamed()];
+        let raw = resource(&only, "/f\u{e9}\u{1f3ac}.mkv").unwrap();
+        let escaped = resource(&only, "/f%c3%a9%F0%9F%8E%AC.mkv").unwrap();
+        assert_eq!(raw.key, escaped.key);
+        assert_eq!(raw.target.expose(), "/f%C3%A9%F0%9F%8E%AC.mkv");
+    }
+
+    #[test]
+    fn trap17_a_rotated_signature_is_the_same_key_and_travels() {
+        let only = [Mount::unnamed()];
+        let one = resource(&only, "/film.mkv?token=one&v=2").unwrap();
+        let two = resource(&only, "/film.mkv?token=two&v=2").unwrap();
+        assert_eq!(one.key, two.key);
+        assert_eq!(one.target.expose(), "/film.mkv?token=one&v=2");
+        assert_eq!(one.key.query(), "v=2");
+    }
+
+    #[test]
+    fn fault45_credentials_are_dropped_unless_forwarded_and_then_keep_apart() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, "Bearer s3cret".parse().unwrap());
+        let uri: Uri = "/film.mkv".parse().unwrap();
+        let plain = [Mount::unnamed()];
+        let (_, dropped) = resolve(&plain, &uri, &headers).unwrap();
+        assert_eq!(dropped.authorization, None);
+        assert_eq!(dropped.key.partition(), "");
+
+        let key = PartitionKey::new([7; 32]);
+        let forwarding = [Mount::unnamed().forwarding_authorization(key)];
+        let (_, kept) = resolve(&forwarding, &uri, &headers).unwrap();
+        assert_eq!(
+            kept.authorization.as_ref().unwrap().expose(),
+            "Bearer s3cret"
+        );
+        assert_eq!(kept.key.partition().len(), 32);
+        assert!(!format!("{kept:?}").contains("s3cret"));
+        headers.insert(AUTHORIZATION, "Bearer other".parse().unwrap());
+        let (_, other) = resolve(&forwarding, &uri, &headers).unwrap();
+        assert_ne!(kept.key, other.key);
+    }
+
+    proptest! {
+        #[test]
+        fn fault47_whatever_the_target_no_dot_segment_goes_to_the_origin(
+            segments in proptest::collection::vec(
+                prop_oneof![Just(".."), Just("."), Just("%2e%2E"), Just("%2f"), Just("a"), Just(""), Just("%00")],
+                0..8,
+            ),
+        ) {
+            let target = format!("/{}", segments.join("/"));
+            let found = resource(&[Mount::unnamed()], &target).unwrap();
+            prop_assert!(found.target.expose().starts_with('/'));
+            prop_assert!(found.target.expose().split('/').all(|segment| segment != ".." && segment != "."));
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Connections: accepting, bounding and draining them.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use chunk_manager::ChunkManager;
+use chunk_ports::OriginForward;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::answer::{Answerer, Connection};
+use crate::config::{ConfigError, ProxyConfig};
+use crate::framing::{Gate, MAX_HEAD};
+use crate::observe::{Counters, OpenConnection, ProxyStatistics};
+use crate::source::Source;
+
+/// How long to wait after the system refused a connection, as it does when descriptors run out. They come
+/// back as connections end, so trying on in a tight loop would only take their time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves players over HTTP/1.1 from a [`ChunkManager`]. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    answerer: Arc<Answerer>,
+}
+
+impl Proxy {
+    /// A proxy in front of `manager`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the mounts cannot be told apart or the CORS list holds what is no origin.
+    pub fn new(manager: ChunkManager, config: ProxyConfig) -> Result<Self, ConfigError> {
+        Self::build(Arc::new(manager), None, config)
+    }
+
+    /// The same, passing methods other than GET and HEAD on to the origin by `forward`. Without it they
+    /// are refused with 405.
+    ///
+    /// # Errors
+    /// As [`Proxy::new`].
+    pub fn with_forward(
+        manager: ChunkManager,
+        forward: Arc<dyn OriginForward>,
+        config: ProxyConfig,
+    ) -> Result<Self, ConfigError> {
+        Self::build(Arc::new(manager), Some(forward), config)
+    }
+
+    pub(crate) fn build(
+        source: Arc<dyn Source>,
+        forward: Option<Arc<dyn OriginForward>>,
+        config: ProxyConfig,
+    ) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            answerer: Arc::new(Answerer {
+                source,
+                forward,
+                config,
+                counters: Arc::new(Counters::default()),
+            }),
+        })
+    }
+
+    /// What the proxy has done so far.
+    #[must_use]
+    pub fn statistics(&self) -> ProxyStatistics {
+        self.answerer.counters.snapshot()
+    }
+
+    /// Accepts connections until `shutdown` is ready, then lets answers under way go on for the
+    /// configured grace and cuts what is left.
+    ///
+    /// A failure to accept one connection does not end it.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let slots = Arc::new(Semaphore::new(self.answerer.config.max_connections));
+        let (closing, _) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let (stream, slot) = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = accept(&listener, &slots) => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let (proxy, closing) = (self.clone(), closing.subscribe());
+            connections.spawn(async move {
+                proxy.serve_stream(stream, closing).await;
+                drop(slot);
+            });
+        }
+        drop(listener);
+        // Dropping the sender tells every connection.
+        drop(closing);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.answerer.config.grace, drained)
+            .await
+            .is_err()
+        {
+            connections.shutdown().await;
+        }
+    }
+
+    /// Serves one connection that something else accepted, until it ends or `closing` is ready; then the
+    /// answer under way is the last. `local` is the address the client connected to: a request may name
+    /// it as its host.
+    pub async fn serve_connection<Io>(
+        &self,
+        io: Io,
+        local: Option<IpAddr>,
+        closing: impl Future<Output = ()>,
+    ) where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let connection = Connection {
+            local,
+            ..Connection::default()
+        };
+        self.drive(io, Arc::new(connection), closing).await;
+    }
+
+    async fn serve_stream(&self, stream: TcpStream, mut closing: watch::Receiver<()>) {
+        // Answers are written in large pieces; the head of the next one must not wait for them.
+        let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().ok().map(|address| address.ip());
+        let must_reset = Arc::<AtomicBool>::default();
+        let socket = Socket {
+            stream,
+            must_reset: Arc::clone(&must_reset),
+        };
+        let connection = Arc::new(Connection {
+            local,
+            must_reset,
+            flushed: Arc::default(),
+        });
+        // Nothing is ever sent: it ends when the sender is gone.
+        let closing = async move { while closing.changed().await.is_ok() {} };
+        self.drive(socket, connection, closing).await;
+    }
+
+    async fn drive<Io>(
+        &self,
+        io: Io,
+        connection: Arc<Connection>,
+        closing: impl Future<Output = ()>,
+    ) where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let _open = OpenConnection::new(Arc::clone(&self.answerer.counters));
+        let answerer = Arc::clone(&self.answerer);
+        let gate = Gate::new(io, Arc::clone(&connection.flushed));
+        let service = service_fn(move |request| {
+            let (answerer, connection) = (Arc::clone(&answerer), Arc::clone(&connection));
+            async move { Ok::<_, std::convert::Infallible>(answerer.answer(request, &connection).await) }
+        });
+        let mut served = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.answerer.config.header_timeout)
+                .max_buf_size(MAX_HEAD)
+                .serve_connection(TokioIo::new(gate), service)
+        );
+        let ended = tokio::select! {
+            ended = served.as_mut() => ended,
+            () = closing => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended early");
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, slot))
+}
+
+/// A TCP connection that ends with a reset where a plain end would pass for the end of the file.
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    must_reset: Arc<AtomicBool>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.must_reset.load(Relaxed) {
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
