@@ -25,6 +25,15 @@ use crate::{redirect, request};
 
 /// A [`ChunkFetcher`] and [`OriginForward`](chunk_ports::OriginForward) for HTTP origins. Clones share
 /// their connections.
+///
+/// What the port leaves to an adapter, and how it is settled here:
+/// - A page in HTML where the known representation is none is [`FetchError::Changed`] with the page's
+///   media type, under either condition, so that the caller can set it aside; where nothing is known and
+///   the path ends like a media file's, it is [`FetchError::Refused`].
+/// - A whole file in answer to [`Condition::Continue`] is taken, from 0, only if it names the known validator.
+/// - A 206 may end earlier than asked; one that starts elsewhere or ends later is refused.
+/// - Every call begins at the resource's stable URL, so that an expired redirect is never used twice.
+/// - Requests beyond the origin's connection cap wait for a place, in the order they came.
 #[derive(Clone)]
 pub struct HttpFetcher {
     origins: Arc<BTreeMap<String, Origin>>,

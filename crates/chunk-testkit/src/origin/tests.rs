@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::*;
 
@@ -168,4 +171,43 @@ async fn a_closed_origin_refuses_and_an_opened_one_is_at_the_same_place() {
     assert_eq!(origin.address(), address);
     let (_, body) = ask(&origin, &get("bytes=0-9")).await;
     assert_eq!(body.len(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_line_delays_the_first_byte_and_shares_its_rate_among_connections() {
+    let link = Link::new()
+        .delay(Duration::from_millis(50))
+        .total_rate(1_000_000)
+        .send_buffer(16 * 1024);
+    let origin = ScriptedOrigin::start_with(OriginWorld::new(), link)
+        .await
+        .unwrap();
+    origin.put(OriginObject::new("film", 100_000));
+    let begin = Instant::now();
+    let read = async || {
+        let (_, body) = ask(&origin, &get("bytes=0-99999")).await;
+        assert_eq!(verify_content("film", 1, 0, &body), Ok(()));
+        assert_eq!(body.len(), 100_000);
+    };
+    tokio::join!(read(), read());
+    // 200,000 bytes at 1 MB/s after 50 ms; the timer counts whole milliseconds.
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(240), "{took:?}");
+    assert!(took <= Duration::from_millis(280), "{took:?}");
+    assert_eq!(origin.journal().duplicate_bytes_of("film"), 100_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_connection_has_its_own_rate() {
+    let link = Link::new().connection_rate(1_000_000);
+    let origin = ScriptedOrigin::start_with(OriginWorld::new(), link)
+        .await
+        .unwrap();
+    origin.put(OriginObject::new("film", 100_000));
+    let begin = Instant::now();
+    let request = get("bytes=0-99999");
+    tokio::join!(ask(&origin, &request), ask(&origin, &request));
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(90), "{took:?}");
+    assert!(took <= Duration::from_millis(130), "{took:?}");
 }
