@@ -150,6 +150,16 @@ async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
     }
     let jobs = inner.store.jobs().await?;
     inner.jobs().restore(jobs);
+    // A process that was killed may have left entries of which nothing was ever known.
+    let unused: Vec<chunk_ports::StoreWrite> = entries
+        .iter()
+        .filter(|entry| entry.current.is_none() && !entry.pinned)
+        .filter(|entry| inner.jobs().rows(entry.id).is_empty())
+        .map(|entry| chunk_ports::StoreWrite::RemoveEntry(entry.id))
+        .collect();
+    if !unused.is_empty() {
+        inner.store.commit(unused).await?;
+    }
     Ok(())
 }
 

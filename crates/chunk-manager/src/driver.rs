@@ -22,6 +22,8 @@ use crate::run::{RunControl, RunTask, is_page_for_media};
 const IDLE: Duration = Duration::from_secs(60);
 /// How many commands are taken in before actions are carried out.
 const BATCH: usize = 256;
+/// How long an entry of which nothing is known stays open: as long as its failure is remembered.
+const UNKNOWN_IDLE: Duration = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
 
 /// What the driver can be told.
 #[derive(Debug)]
@@ -339,7 +341,13 @@ impl Driver {
                 self.scheduler.handle(self.inner.clock.now(), input);
             }
         }
-        self.idle.insert(live.source, self.inner.clock.now() + IDLE);
+        let idle = if live.lock().meta.is_some() {
+            IDLE
+        } else {
+            UNKNOWN_IDLE
+        };
+        self.idle
+            .insert(live.source, self.inner.clock.now() + idle);
     }
 
     fn close_idle(&mut self) {
@@ -362,6 +370,11 @@ impl Driver {
             }
             self.inner.dirty.mark(&live);
             self.close(&live);
+            if live.lock().meta.is_none() {
+                // Nothing came of it: a name that does not exist leaves no trace in the index.
+                let inner = Arc::clone(&self.inner);
+                tokio::spawn(async move { inner.remove_unused(&live).await });
+            }
         }
     }
 

@@ -43,6 +43,9 @@ pub(crate) struct Inner {
     registry: Mutex<Registry>,
     /// Keys whose origin is known to have another representation than the index.
     suspects: Mutex<HashSet<Arc<CacheKey>>>,
+    /// Held shared while an entry is looked up, and alone while an unused one is removed, so that nobody
+    /// is given the number of an entry that is going away.
+    pub(crate) entries: tokio::sync::RwLock<()>,
     /// Entries by number, for those asked for by number.
     keys: Mutex<HashMap<EntryId, Arc<CacheKey>>>,
     next_reader: AtomicU64,
@@ -83,6 +86,7 @@ impl Inner {
             is_closed: AtomicBool::new(false),
             registry: Mutex::new(HashMap::new()),
             suspects: Mutex::new(HashSet::new()),
+            entries: tokio::sync::RwLock::new(()),
             keys: Mutex::new(HashMap::new()),
             next_reader: AtomicU64::new(1),
             next_source: AtomicU64::new(1),
@@ -208,6 +212,7 @@ impl Inner {
     async fn load(self: &Arc<Self>, resource: &Resource) -> Arc<Live> {
         let now = self.clock.unix_seconds();
         let source = self.new_source();
+        let _present = self.entries.read().await;
         let record = self.store.ensure_entry(&resource.key, now).await;
         let live = match record {
             Ok(record) => {

@@ -287,6 +287,26 @@ impl Inner {
         });
     }
 
+    /// Removes an entry of which nothing was ever known, unless somebody wants it after all.
+    pub(crate) async fn remove_unused(self: &Arc<Self>, live: &Arc<Live>) {
+        let _alone = self.entries.write().await;
+        let is_wanted = self.registry().contains_key(&live.key)
+            || !self.jobs().rows(live.entry).is_empty()
+            || live.lock().pinned;
+        // An entry that the index could not be asked about is not in it.
+        if is_wanted || live.entry.get() > i64::MAX as u64 {
+            return;
+        }
+        self.forget_key(live.entry);
+        if let Err(error) = self
+            .store
+            .commit(vec![StoreWrite::RemoveEntry(live.entry)])
+            .await
+        {
+            tracing::warn!(key = %live.key, %error, "an unused entry stays in the index");
+        }
+    }
+
     /// Removes what no entry refers to any more.
     pub(crate) async fn remove_retired(self: &Arc<Self>) -> Result<(), ManagerError> {
         let in_use: Vec<_> = self

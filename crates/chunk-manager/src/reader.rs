@@ -50,6 +50,8 @@ pub struct ChunkReader {
     /// The source's failures when the present wait began.
     seen_failures: u64,
     waiting_since: Option<Tick>,
+    /// Whether the bytes in `rest` were there when they were looked for.
+    is_hit: bool,
     /// When bytes were last handed out.
     served_at: Option<Tick>,
     idle: Duration,
@@ -98,6 +100,7 @@ impl ChunkReader {
             token: None,
             seen_failures,
             waiting_since: None,
+            is_hit: false,
             served_at: None,
             idle: Duration::ZERO,
             reported: position,
@@ -295,6 +298,7 @@ impl ChunkReader {
 
     fn note_found(&mut self) {
         let now = self.inner.clock.now();
+        self.is_hit = self.waiting_since.is_none();
         if let Some(since) = self.waiting_since.take() {
             let waited = now.since(since);
             add(&self.inner.counters.first_byte_count, 1);
@@ -321,6 +325,9 @@ impl ChunkReader {
         self.served_at = Some(self.inner.clock.now());
         self.seen_failures = self.live.failures();
         add(&self.inner.counters.bytes_served, len);
+        if self.is_hit {
+            add(&self.inner.counters.bytes_served_from_cache, len);
+        }
         if self.position - self.reported >= REPORT_EVERY || !self.idle.is_zero() {
             self.report(false);
         }
