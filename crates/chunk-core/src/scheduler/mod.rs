@@ -105,6 +105,8 @@ impl Scheduler {
     /// action that ended them.
     pub fn handle(&mut self, now: Tick, input: Input) {
         self.now = self.now.max(now);
+        // A driver under load may come late with its timer.
+        self.wake();
         match input {
             Input::SourceOpened {
                 source,
@@ -159,7 +161,10 @@ impl Scheduler {
             Input::Cancelled { source, range } => {
                 self.end_requests(source, range, Outcome::Cancelled);
             }
-            Input::Supplied { source, range } => self.receive(source, range),
+            Input::Supplied { source, range } => {
+                self.receive(source, range);
+                self.stop_runs_before(source, range);
+            }
             Input::Forgotten { source, range } => {
                 if let Some(found) = self.sources.get_mut(&source) {
                     found.present.remove(range);
@@ -186,7 +191,7 @@ impl Scheduler {
                     self.refresh_reader(reader);
                 }
             }
-            Input::TimedOut => self.wake(),
+            Input::TimedOut => {}
         }
         self.plan();
     }
@@ -206,6 +211,7 @@ impl Scheduler {
         let held = self
             .runs
             .values()
+            .filter(|run| run.phase == Phase::Open)
             .filter_map(|run| run.held_since)
             .map(|since| since + self.config.hold_limit);
         let quiet =
@@ -279,8 +285,10 @@ impl Scheduler {
             .runs
             .iter()
             .filter(|(_, run)| {
-                run.held_since
-                    .is_some_and(|since| since + self.config.hold_limit <= now)
+                run.phase == Phase::Open
+                    && run
+                        .held_since
+                        .is_some_and(|since| since + self.config.hold_limit <= now)
             })
             .map(|(&id, _)| id)
             .collect();
@@ -348,12 +356,39 @@ impl Scheduler {
         }
     }
 
+    /// Runs on their way to bytes that came by other means end there.
+    fn stop_runs_before(&mut self, id: SourceId, range: ByteRange) {
+        let Some(source) = self.sources.get(&id) else {
+            return;
+        };
+        if source.is_read_by_one() {
+            return;
+        }
+        let reaching: alloc::vec::Vec<RunId> = source
+            .runs
+            .iter()
+            .filter(|run| {
+                self.runs
+                    .get(run)
+                    .is_some_and(|run| run.head < range.start() && range.start() < run.end)
+            })
+            .copied()
+            .collect();
+        for run in reaching {
+            self.shorten(run, range.start());
+        }
+    }
+
     /// Bytes have become readable.
     fn receive(&mut self, id: SourceId, range: ByteRange) {
         let Some(source) = self.sources.get_mut(&id) else {
             return;
         };
-        source.present.insert(range);
+        if source.present.insert(range) > 0 {
+            // Bytes that had been there before are no sign of life: an origin without ranges that always
+            // breaks at one byte would be asked for ever.
+            source.retry.progressed();
+        }
         self.end_requests(id, range, Outcome::Served);
         self.backfill.satisfy(id, range);
         self.refresh_source(id);
@@ -368,6 +403,10 @@ impl Scheduler {
         for run in &source.runs {
             if let Some(run) = self.runs.get_mut(run) {
                 run.end = run.end.min(total_len);
+                if let Some(suffix) = run.suffix.take() {
+                    run.head = total_len.saturating_sub(suffix);
+                    run.start = run.head;
+                }
             }
         }
         for reader in &source.readers {
@@ -394,14 +433,20 @@ impl Scheduler {
             return;
         };
         let source_id = run.source;
+        // A suffix ends where the file does.
+        let total_len = total_len.or(end.filter(|_| accepts_ranges && run.suffix.is_some()));
         run.head = start;
         run.start = start;
+        let known = self
+            .sources
+            .get(&source_id)
+            .and_then(|found| found.total_len);
         run.end = match (end, accepts_ranges) {
             (Some(end), true) => run.end.min(end),
-            (end, _) => end.or(total_len).unwrap_or(u64::MAX),
+            (end, _) => end.or(total_len).or(known).unwrap_or(u64::MAX),
         };
         run.is_answered = true;
-        run.is_suffix = false;
+        run.suffix = None;
         if let Some(source) = self.sources.get_mut(&source_id) {
             source.accepts_ranges = accepts_ranges;
             source.is_located = true;
@@ -419,10 +464,12 @@ impl Scheduler {
         let from = run.head;
         run.head = run.head.saturating_add(bytes);
         let (source_id, arrived) = (run.source, ByteRange::try_new(from, run.head));
-        if let Some(source) = self.sources.get_mut(&source_id) {
-            source.retry.progressed();
-        }
-        if let Some(arrived) = arrived {
+        // The number of a source that was closed may stand for another one by now.
+        let is_of_source = self
+            .sources
+            .get(&source_id)
+            .is_some_and(|source| source.runs.contains(&id));
+        if let Some(arrived) = arrived.filter(|_| is_of_source) {
             self.queue_backfill(source_id, id, arrived);
             self.receive(source_id, arrived);
         }
@@ -439,7 +486,9 @@ impl Scheduler {
             .total_len
             .unwrap_or(u64::MAX)
             .min(block_start.saturating_add(crate::BLOCK_SIZE));
-        if !source.accepts_ranges || source.window_cap.is_some() || !arrived.contains(block_end - 1)
+        if !source.accepts_ranges
+            || source.window_cap.is_some()
+            || !arrived.contains(block_end.saturating_sub(1))
         {
             return;
         }
@@ -452,10 +501,28 @@ impl Scheduler {
     }
 
     fn finish(&mut self, id: RunId) {
-        let Some(run) = self.remove_run(id) else {
+        let Some(run) = self.runs.get(&id) else {
             return;
         };
-        self.refresh_source(run.source);
+        let is_open = run.phase == Phase::Open;
+        let is_open_ended = is_open && run.is_answered && run.end == u64::MAX;
+        if is_open && !is_open_ended && run.head == run.start && run.head < run.end {
+            // An end without a byte, of a run that nobody stopped: asking again at once would be a loop.
+            self.fail(id, Failure::Transient { retry_after: None });
+            return;
+        }
+        let (source, head) = (run.source, run.head);
+        self.remove_run(id);
+        // A body of unknown length that ends well ends with its file.
+        if is_open_ended
+            && self
+                .sources
+                .get(&source)
+                .is_some_and(|source| source.total_len.is_none())
+        {
+            self.learn_length(source, head);
+        }
+        self.refresh_source(source);
     }
 
     fn fail(&mut self, id: RunId, failure: Failure) {
@@ -474,6 +541,11 @@ impl Scheduler {
         let again = match failure {
             // A held connection that the origin closed is no sign of trouble.
             Failure::Transient { .. } if run.held_since.is_some() => Some(now),
+            // Several runs break when an origin goes away; that is one failure.
+            Failure::Transient { retry_after } if source.blocked_until.is_some() => {
+                let asked = retry_after.map(|after| after.min(policy.retry_after_cap));
+                asked.map(|after| now + after).max(source.blocked_until)
+            }
             Failure::Transient { retry_after } => source.retry.failed(&policy, now, retry_after),
             Failure::Permanent => None,
         };
@@ -512,13 +584,17 @@ impl Scheduler {
         Some(run)
     }
 
-    /// Tells the driver to end a run. It keeps its claim and its slot until the driver says it has ended.
+    /// Tells the driver to end a run. It keeps its claim, and its slot where it has one, until the driver
+    /// says it has ended.
     fn abort(&mut self, id: RunId) {
         if let Some(run) = self.runs.get_mut(&id)
             && run.phase != Phase::Aborting
         {
             run.phase = Phase::Aborting;
-            run.held_since = None;
+            // It reads no further than it was allowed; what lies behind is free for others.
+            if run.suffix.is_none() {
+                run.end = run.end.min(run.until.max(run.head));
+            }
             self.actions.push_back(Action::Abort { run: id });
         }
     }

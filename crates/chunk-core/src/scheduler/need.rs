@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::plan::block_end;
 use super::{Config, ReaderId, Scheduler, Start};
 use crate::{ByteRange, Priority, ReadAheadPolicy, Tick};
 
@@ -73,6 +74,10 @@ impl Scheduler {
     /// The rate to count with while none is known: 8 Mbit/s, a common film in high definition.
     const ASSUMED_RATE: u64 = 1_000_000;
 
+    /// How long a copy goes without a byte before it takes the slot of another: where there are more copies
+    /// than slots, each change of turns costs a request.
+    const TURN: Duration = Duration::from_secs(5);
+
     pub(super) fn need_of(&mut self, id: ReaderId) -> Option<Need> {
         let reader = self.readers.get_mut(&id)?;
         let source = self.sources.get(&reader.source)?;
@@ -116,25 +121,29 @@ impl Scheduler {
         );
         let is_starting = reader.since_seek.saturating_add(distance) < startup(&self.config, rate);
         let is_late = rate.is_some() && due < ReadAheadPolicy::STARTUP;
+        // Whatever its rate, it plays nothing while it waits.
+        let is_stalled = reader.waiting_since.is_some() && distance == 0;
+        let since = reader.waiting_since.unwrap_or(self.now);
         let urgency = if is_greedy {
             Urgency {
                 rank: Rank::Bulk,
-                deadline: Tick::NEVER,
+                deadline: since + Self::TURN,
             }
         } else {
             Urgency {
-                rank: if is_starting || is_late {
+                rank: if is_starting || is_late || is_stalled {
                     Rank::Critical
                 } else {
                     Rank::High
                 },
-                deadline: reader.waiting_since.unwrap_or(self.now) + due,
+                deadline: since + due,
             }
         };
         Some(Need {
             urgency,
             at: Start::At(at),
-            until,
+            // The block that it ends in is worth having whole.
+            until: until.min(block_end(end)),
             end: reader.end,
         })
     }

@@ -5,13 +5,15 @@
 //! reader will come to need them, or ended. Within a rank a run in flight keeps its slot, so that two
 //! equally urgent readers do not take it from each other at every byte.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::need::{Need, Rank, Urgency};
 use super::run::{Phase, Run};
+use super::source::Source;
 use super::{Action, RunId, Scheduler, SourceId, Start};
-use crate::{BLOCK_SIZE, ByteRange, Tick};
+use crate::{BLOCK_SIZE, ByteRange, Priority, Tick};
 
 /// Something that wants bytes.
 #[derive(Clone, Copy, Debug)]
@@ -25,164 +27,253 @@ struct Want {
 enum Server {
     /// One that is there.
     Existing(RunId),
-    /// One to start, in place of the rest of another where the byte wanted lies far in front of its head.
-    New {
-        instead_of: Option<RunId>,
-        start: Start,
-        end: u64,
-    },
-    /// None now: the source waits before its next try, or is being probed by another want's run.
+    /// One to start.
+    New(Planned),
+    /// None before the runs planned so far have started: one of them is in the way.
+    PutOff,
+    /// None now: the source waits before its next try, or a run has yet to end.
     Wait,
 }
 
-/// A new run that has been given a slot.
+/// A run to start, in place of the rest of another where the byte wanted lies far in front of its head.
 #[derive(Clone, Copy, Debug)]
 struct Planned {
-    want: Want,
     instead_of: Option<RunId>,
     start: Start,
     end: u64,
 }
 
+/// A slot given to a want.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    source: SourceId,
+    /// Of the most urgent want that it serves.
+    urgency: Urgency,
+    until: u64,
+    run: SlotRun,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SlotRun {
+    Existing(RunId),
+    New(Planned),
+}
+
 impl Scheduler {
+    /// How much earlier a critical deadline must be to take the slot of a critical run: connections are
+    /// not to change hands at every byte.
+    const CLING: Duration = Duration::from_millis(200);
+
     /// Makes the runs in flight those that serve the most urgent wants.
     pub(super) fn plan(&mut self) {
-        let mut chosen: BTreeMap<RunId, (Urgency, u64)> = BTreeMap::new();
-        let mut planned: Vec<Planned> = Vec::new();
-        let mut is_critical = false;
+        // A run that one want starts may have to be cut for the next one, once it is there.
+        for _ in 0..self.max_runs() {
+            if !self.plan_round() {
+                break;
+            }
+        }
+    }
+
+    /// Returns whether a run was started that stood in another want's way.
+    fn plan_round(&mut self) -> bool {
+        let mut slots: Vec<Slot> = Vec::new();
+        let (mut is_critical, mut is_put_off) = (false, false);
         for want in self.wants() {
             let urgency = want.need.urgency;
-            is_critical |= urgency.rank == Rank::Critical;
+            let is_full = slots.len() >= self.max_runs();
+            // What cannot be served now must not keep others waiting.
+            is_critical |= urgency.rank == Rank::Critical && !self.is_blocked(want.source);
             if urgency.rank >= Rank::Medium && (is_critical || self.now < self.quiet_until) {
                 // Background work leaves the line to what is critical.
                 break;
             }
-            match self.server_of(&want, &planned) {
+            if urgency.rank > Rank::High && is_full {
+                break;
+            }
+            let has_room = !is_full
+                && slots
+                    .iter()
+                    .filter(|slot| slot.source == want.source)
+                    .count()
+                    < self.config.max_connections.max(1);
+            match self.server_of(&want, &slots) {
                 Server::Existing(run) => {
-                    let is_new = !chosen.contains_key(&run);
-                    if is_new && chosen.len() + planned.len() >= self.config.max_runs {
-                        continue;
-                    }
-                    let until = want.need.until;
                     let is_shared_pace = self.paces_readers_together(want.source);
-                    chosen
-                        .entry(run)
-                        .and_modify(|slot| {
-                            slot.1 = if is_shared_pace {
-                                slot.1.min(until)
-                            } else {
-                                slot.1.max(until)
-                            };
-                        })
-                        .or_insert((urgency, until));
-                }
-                Server::New {
-                    instead_of,
-                    start,
-                    end,
-                } => {
-                    if chosen.len() + planned.len() < self.config.max_runs {
-                        planned.push(Planned {
-                            want,
-                            instead_of,
-                            start,
-                            end,
+                    let until = want.need.until;
+                    if let Some(slot) = slots.iter_mut().find(|slot| slot.is_of(run)) {
+                        slot.until = if is_shared_pace {
+                            slot.until.min(until)
+                        } else {
+                            slot.until.max(until)
+                        };
+                    } else if has_room {
+                        slots.push(Slot {
+                            source: want.source,
+                            urgency,
+                            until,
+                            run: SlotRun::Existing(run),
                         });
                     }
                 }
-                Server::Wait => {}
-            }
-            if chosen.len() + planned.len() >= self.config.max_runs && urgency.rank > Rank::High {
-                break;
+                Server::New(plan) if has_room => slots.push(Slot {
+                    source: want.source,
+                    urgency,
+                    until: want.need.until,
+                    run: SlotRun::New(plan),
+                }),
+                Server::PutOff => is_put_off = true,
+                Server::New(_) | Server::Wait => {}
             }
         }
         if is_critical {
             self.quiet_until = self.now + Self::QUIET;
         }
-        let is_contended = chosen.len() + planned.len() >= self.config.max_runs;
-        self.settle(&chosen, is_contended);
-        self.start(planned);
+        self.settle(&slots);
+        let mut has_started = false;
+        // Slots that are still being given up come back with a confirmation, which plans anew.
+        for slot in slots {
+            match slot.run {
+                SlotRun::Existing(run) => self.let_on(run, slot),
+                SlotRun::New(plan) => has_started |= self.start(slot, plan),
+            }
+        }
+        has_started && is_put_off
+    }
+
+    fn max_runs(&self) -> usize {
+        self.config.max_runs.max(1)
+    }
+
+    fn is_blocked(&self, id: SourceId) -> bool {
+        self.sources
+            .get(&id)
+            .is_none_or(|source| source.blocked_until.is_some())
     }
 
     /// All wants, most urgent first, those that a run in flight serves first within their rank.
     fn wants(&self) -> Vec<Want> {
-        let mut wants: Vec<(Urgency, bool, Want)> = Vec::new();
-        let mut add = |want: Want, this: &Self| {
-            let is_running = this
-                .run_near(want.source, want.need.at)
-                .is_some_and(|run| run.takes_slot());
-            wants.push((want.need.urgency, !is_running, want));
-        };
+        let mut wants: Vec<Want> = Vec::new();
         for (_, reader) in &self.needs {
             if let Some(reader) = self.readers.get(reader)
                 && let Some(need) = reader.need
             {
-                add(
-                    Want {
-                        source: reader.source,
-                        need,
-                    },
-                    self,
-                );
+                wants.push(Want {
+                    source: reader.source,
+                    need,
+                });
             }
         }
-        // More demands than slots cannot all be served; only those whose source can be asked count.
-        let mut startable = 0;
-        for demand in self.queue.iter() {
-            if startable > self.config.max_runs {
-                break;
-            }
-            if let Some(want) =
-                self.explicit_want(demand.key, demand.range, Urgency::explicit(demand.priority))
-            {
-                add(want, self);
-                startable += 1;
-            }
-        }
-        if startable == 0 && self.needs.is_empty() {
-            for demand in self.backfill.iter().take(self.config.max_runs) {
-                if let Some(want) = self.explicit_want(demand.key, demand.range, Urgency::TIDY) {
-                    add(want, self);
-                }
+        let is_anything_asked = self.add_explicit(&mut wants);
+        if !is_anything_asked && self.needs.is_empty() {
+            for demand in self.backfill.iter().take(self.max_runs()) {
+                let want = self.explicit_want(demand.key, demand.range, Urgency::TIDY);
+                wants.extend(want);
             }
         }
         // Deadlines decide among critical wants; below, a run in flight stays.
-        wants.sort_by_key(|(urgency, is_idle, _)| {
+        wants.sort_by_cached_key(|want| {
+            let urgency = want.need.urgency;
+            let is_running = self
+                .run_near(want.source, want.need.at)
+                .is_some_and(|(_, run)| run.takes_slot());
+            // Copies take turns.
+            let is_overdue = urgency.rank == Rank::Bulk && urgency.deadline <= self.now;
+            let head_start = if is_running && urgency.rank == Rank::Critical {
+                Self::CLING
+            } else {
+                Duration::ZERO
+            };
             (
                 urgency.rank,
-                urgency.rank > Rank::Critical && *is_idle,
-                urgency.deadline,
+                urgency.rank > Rank::Critical && !is_running && !is_overdue,
+                urgency.deadline - head_start,
             )
         });
-        wants.into_iter().map(|(_, _, want)| want).collect()
+        wants
     }
 
-    /// The first byte of an explicit demand that is not there and not the tail of a run that comes to it.
+    /// Adds explicit demands, in the order of the queue, until there are more than slots; returns whether
+    /// there are any that can be served.
+    fn add_explicit(&self, wants: &mut Vec<Want>) -> bool {
+        // What those added so far will bring along, and the sources that one run reads alone.
+        let mut brought: Vec<(SourceId, ByteRange)> = Vec::new();
+        let mut probed: BTreeSet<SourceId> = BTreeSet::new();
+        let mut needing_a_slot = 0;
+        for demand in self.queue.iter() {
+            if needing_a_slot > self.max_runs() {
+                break;
+            }
+            let start = demand.range.start();
+            if brought
+                .iter()
+                .any(|(id, range)| *id == demand.key && range.contains(start))
+            {
+                continue;
+            }
+            let Some(source) = self.sources.get(&demand.key) else {
+                continue;
+            };
+            let urgency = Urgency::explicit(demand.priority);
+            let Some(want) = self.explicit_want(demand.key, demand.range, urgency) else {
+                continue;
+            };
+            if source.is_read_by_one() {
+                if !probed.insert(demand.key) {
+                    continue;
+                }
+                needing_a_slot += 1;
+            } else if !self.is_being_given_up(source, want.need.at) {
+                needing_a_slot += 1;
+            }
+            if let Start::At(at) = want.need.at {
+                let range = ByteRange::try_new(at, want.need.until);
+                brought.extend(range.map(|range| (demand.key, range)));
+            }
+            wants.push(want);
+        }
+        needing_a_slot > 0
+    }
+
+    /// Whether the byte at `at` belongs to a run that has yet to confirm its end.
+    fn is_being_given_up(&self, source: &Source, at: Start) -> bool {
+        let Start::At(at) = at else {
+            return false;
+        };
+        source
+            .runs
+            .iter()
+            .filter_map(|run| self.runs.get(run))
+            .any(|run| run.phase == Phase::Aborting && run.claims(at))
+    }
+
+    /// The first byte of an explicit demand that is not there, unless its source waits.
     fn explicit_want(&self, id: SourceId, range: ByteRange, urgency: Urgency) -> Option<Want> {
         let source = self.sources.get(&id)?;
         if source.blocked_until.is_some() {
             return None;
         }
         let at = source.present.first_gap(range)?.start();
+        let level = urgency.level();
         Some(Want {
             source: id,
             need: Need {
                 urgency,
                 at: Start::At(at),
-                until: self.demanded_end(id, at, range.end()),
-                end: Some(self.demanded_end(id, at, range.end())),
+                // Less urgent neighbours extend the request, and the allowance once their turn comes.
+                until: self.demanded_end(id, at, range.end(), level),
+                end: Some(self.demanded_end(id, at, range.end(), Priority::Low)),
             },
         })
     }
 
-    /// Where a row of adjacent explicit demands ends: they are one run.
-    fn demanded_end(&self, id: SourceId, from: u64, end: u64) -> u64 {
+    /// Where a row of adjacent explicit demands of `least` or above ends: they are one run.
+    fn demanded_end(&self, id: SourceId, from: u64, end: u64, least: Priority) -> u64 {
         /// The longest run made of explicit demands, which bounds the walk over them.
         const LONGEST: u64 = 1 << 30;
         let mut end = end;
         if let Some(rest) = ByteRange::try_new(end, from.saturating_add(LONGEST)) {
             for demand in self.queue.overlapping(id, rest) {
-                if demand.range.start() > end {
+                if demand.range.start() > end || demand.priority > least {
                     break;
                 }
                 end = end.max(demand.range.end());
@@ -192,130 +283,149 @@ impl Scheduler {
     }
 
     /// The open run that will bring the byte at `at`.
-    fn run_near(&self, id: SourceId, at: Start) -> Option<&Run> {
+    fn run_near(&self, id: SourceId, at: Start) -> Option<(RunId, &Run)> {
         let source = self.sources.get(&id)?;
+        self.runs_of(source).find(|(_, run)| {
+            run.phase == Phase::Open
+                && match at {
+                    Start::At(at) => run.claims(at),
+                    Start::FromEnd(_) => true,
+                }
+        })
+    }
+
+    fn runs_of<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = (RunId, &'a Run)> + 'a {
         source
             .runs
             .iter()
-            .filter_map(|run| self.runs.get(run))
-            .find(|run| {
-                run.phase == Phase::Open
-                    && match at {
-                        Start::At(at) => run.claims(at),
-                        Start::FromEnd(_) => true,
-                    }
-            })
+            .filter_map(|id| self.runs.get(id).map(|run| (*id, run)))
     }
 
-    fn server_of(&self, want: &Want, planned: &[Planned]) -> Server {
+    fn server_of(&self, want: &Want, slots: &[Slot]) -> Server {
         let Some(source) = self.sources.get(&want.source) else {
             return Server::Wait;
         };
-        let runs = || {
-            source
-                .runs
-                .iter()
-                .filter_map(|id| self.runs.get(id).map(|run| (*id, run)))
-        };
-        let is_planned = planned.iter().any(|plan| plan.want.source == want.source);
-        // A source of unknown shape is probed by one run; one without ranges is read by one.
-        if !source.is_located || !source.accepts_ranges {
-            return match runs().next() {
-                Some((id, run)) if run.phase == Phase::Open && run.comes_to(want.need.at) => {
-                    Server::Existing(id)
-                }
-                Some(_) => Server::Wait,
-                None if is_planned || source.blocked_until.is_some() => Server::Wait,
-                None if source.is_located => Server::New {
-                    instead_of: None,
-                    start: Start::At(0),
-                    end: u64::MAX,
-                },
-                None => Server::New {
-                    instead_of: None,
-                    start: want.need.at,
-                    end: want.need.end.map_or(u64::MAX, |end| match want.need.at {
-                        Start::At(at) => block_end(end.max(at.saturating_add(1))),
-                        Start::FromEnd(_) => u64::MAX,
-                    }),
-                },
-            };
+        if source.is_read_by_one() {
+            return self.only_server_of(want, source, slots);
         }
         let Start::At(at) = want.need.at else {
-            return Server::Wait;
+            return self.suffix_server_of(want, source, slots);
         };
-        let claimed = runs().find(|(_, run)| run.claims(at));
+        let claimed = self.runs_of(source).find(|(_, run)| run.claims(at));
         if let Some((id, run)) = claimed {
-            if run.phase == Phase::Aborting {
+            if run.phase == Phase::Aborting || run.suffix.is_some() {
                 return Server::Wait;
             }
-            let is_near = at - run.head <= self.config.skip;
-            let is_ahead_of = want.need.urgency.rank <= Rank::High;
-            if is_near || !is_ahead_of || source.blocked_until.is_some() {
+            let is_near = at.saturating_sub(run.head) <= self.config.skip;
+            if is_near || source.blocked_until.is_some() || self.comes_by_demands(want, run, at) {
                 return Server::Existing(id);
             }
-            if planned.iter().any(|plan| plan.covers(want.source, at)) {
-                return Server::Wait;
-            }
-            return Server::New {
-                instead_of: Some(id),
-                start: Start::At(at),
-                end: run.end.min(planned_end(want, source.total_len)),
-            };
-        }
-        if source.blocked_until.is_some() || planned.iter().any(|plan| plan.covers(want.source, at))
-        {
+        } else if source.blocked_until.is_some() {
             return Server::Wait;
         }
-        // Up to the next byte that is present or coming.
+        if planned_in(slots, want.source).any(|plan| plan.covers(at)) {
+            return Server::PutOff;
+        }
+        Server::New(Planned {
+            instead_of: claimed.map(|(id, _)| id),
+            start: Start::At(at),
+            end: self.free_end(want, source, at, slots),
+        })
+    }
+
+    /// A source of unknown shape is probed by one run; one without ranges is read by one.
+    fn only_server_of(&self, want: &Want, source: &Source, slots: &[Slot]) -> Server {
+        let open = self
+            .runs_of(source)
+            .find(|(_, run)| run.phase == Phase::Open);
+        match open {
+            Some((id, run)) if run.comes_to(want.need.at) => Server::Existing(id),
+            Some(_) => Server::Wait,
+            None if !source.runs.is_empty() || source.blocked_until.is_some() => Server::Wait,
+            None if planned_in(slots, want.source).next().is_some() => Server::PutOff,
+            None if source.is_located => Server::New(Planned {
+                instead_of: None,
+                start: Start::At(0),
+                end: u64::MAX,
+            }),
+            None => Server::New(Planned {
+                instead_of: None,
+                start: want.need.at,
+                end: match want.need.at {
+                    Start::At(at) => self.free_end(want, source, at, slots),
+                    Start::FromEnd(_) => u64::MAX,
+                },
+            }),
+        }
+    }
+
+    /// The end of a file whose length its origin does not tell: asked for while nothing else is, because
+    /// nobody knows which bytes it will be.
+    fn suffix_server_of(&self, want: &Want, source: &Source, slots: &[Slot]) -> Server {
+        match self.runs_of(source).next() {
+            Some((id, run)) if run.suffix.is_some() && run.phase == Phase::Open => {
+                Server::Existing(id)
+            }
+            None if source.blocked_until.is_none()
+                && planned_in(slots, want.source).next().is_none() =>
+            {
+                Server::New(Planned {
+                    instead_of: None,
+                    start: want.need.at,
+                    end: u64::MAX,
+                })
+            }
+            _ => Server::Wait,
+        }
+    }
+
+    /// Whether a run comes to `at` through nothing but explicit demands at least as urgent as this want.
+    fn comes_by_demands(&self, want: &Want, run: &Run, at: u64) -> bool {
+        let urgency = want.need.urgency;
+        matches!(urgency.rank, Rank::Medium | Rank::Low)
+            && self.demanded_end(want.source, run.head, run.head, urgency.level()) >= at
+    }
+
+    /// Where a new run at `at` has to end: before the next byte that is present or coming.
+    fn free_end(&self, want: &Want, source: &Source, at: u64, slots: &[Slot]) -> u64 {
         let mut end = planned_end(want, source.total_len);
         if let Some(rest) = ByteRange::try_new(at, end)
             && let Some(gap) = source.present.first_gap(rest)
         {
             end = gap.end();
         }
-        for (_, run) in runs() {
-            if run.head > at {
-                end = end.min(run.head);
-            }
-        }
-        for plan in planned
-            .iter()
-            .filter(|plan| plan.want.source == want.source)
-        {
-            if let Start::At(start) = plan.start
-                && start > at
-            {
-                end = end.min(start);
-            }
-        }
-        Server::New {
-            instead_of: None,
-            start: Start::At(at),
-            end,
-        }
+        let heads = self.runs_of(source).map(|(_, run)| run.head);
+        let starts = planned_in(slots, want.source).filter_map(|plan| match plan.start {
+            Start::At(start) => Some(start),
+            Start::FromEnd(_) => None,
+        });
+        heads
+            .chain(starts)
+            .filter(|&next| next > at)
+            .fold(end, u64::min)
     }
 
-    /// Holds, ends or lets on the runs there are.
-    fn settle(&mut self, chosen: &BTreeMap<RunId, (Urgency, u64)>, is_contended: bool) {
-        let all: Vec<RunId> = self
+    /// Holds or ends the runs that got no slot.
+    fn settle(&mut self, slots: &[Slot]) {
+        let is_contended = slots.len() >= self.max_runs();
+        let others: Vec<RunId> = self
             .runs
             .iter()
-            .filter(|(_, run)| run.phase == Phase::Open)
+            .filter(|(id, run)| {
+                run.phase == Phase::Open && !slots.iter().any(|slot| slot.is_of(**id))
+            })
             .map(|(&id, _)| id)
             .collect();
-        for id in all {
-            if chosen.contains_key(&id) {
-                continue;
-            }
+        for id in others {
             let Some(run) = self.runs.get(&id) else {
                 continue;
             };
-            if run.head >= run.end && run.is_answered {
-                // Complete: its end is on the way.
-                continue;
-            }
-            if self.will_be_needed(run) {
+            if run.head >= run.end {
+                // Complete, and its end is on the way; or past the file's end, as has just come out.
+                if !run.is_answered {
+                    self.abort(id);
+                }
+            } else if self.will_be_needed(id, run) {
                 self.hold(id);
             } else if self.is_nearly_done(run) && !is_contended {
                 self.shorten_to_block(id);
@@ -323,76 +433,84 @@ impl Scheduler {
                 self.abort(id);
             }
         }
-        // Slots of held runs are taken again only once those above have been given up.
-        for (&id, &(urgency, until)) in chosen {
-            let free = self.config.max_runs.saturating_sub(self.active_runs());
-            let Some(run) = self.runs.get_mut(&id) else {
-                continue;
-            };
-            run.urgency = urgency;
-            if run.held_since.is_some() {
-                if free == 0 {
-                    continue;
-                }
-                run.held_since = None;
-            }
-            let until = until.min(run.end).max(run.head);
-            if run.until != until {
-                run.until = until;
-                self.actions.push_back(Action::Allow { run: id, until });
-            }
+    }
+
+    /// Lets a run read on, as far as its slot says.
+    fn let_on(&mut self, id: RunId, slot: Slot) {
+        let is_free = self.active_runs() < self.max_runs();
+        let Some(run) = self.runs.get_mut(&id) else {
+            return;
+        };
+        run.urgency = slot.urgency;
+        if run.phase == Phase::Aborting || run.held_since.is_some() && !is_free {
+            return;
+        }
+        run.held_since = None;
+        // A probe may serve bytes it was not started at; what it does not stand before is no allowance, and
+        // none at all would be a hold.
+        let least = if run.is_answered {
+            run.head
+        } else {
+            run.head.saturating_add(1)
+        };
+        let until = slot.until.max(least).min(run.end).max(run.head);
+        if run.until != until {
+            run.until = until;
+            self.actions.push_back(Action::Allow { run: id, until });
         }
     }
 
-    fn start(&mut self, planned: Vec<Planned>) {
-        for plan in planned {
-            if self.active_runs() >= self.config.max_runs {
-                // The slot is still being given up; the confirmation brings us back here.
-                continue;
-            }
-            let source_id = plan.want.source;
-            if !self.make_room_for_connection(source_id) {
-                continue;
-            }
-            if let Some(other) = plan.instead_of
-                && let Start::At(at) = plan.start
-            {
-                self.shorten(other, at);
-            }
-            let id = RunId::new(self.next_run);
-            self.next_run += 1;
-            let head = match plan.start {
-                Start::At(at) => at,
-                Start::FromEnd(_) => 0,
-            };
-            let until = plan.want.need.until.min(plan.end).max(head);
-            self.runs.insert(
-                id,
-                Run {
-                    source: source_id,
-                    start: head,
-                    head,
-                    end: plan.end,
-                    until,
-                    urgency: plan.want.need.urgency,
-                    phase: Phase::Open,
-                    held_since: None,
-                    is_answered: false,
-                    is_suffix: matches!(plan.start, Start::FromEnd(_)),
-                },
-            );
-            if let Some(source) = self.sources.get_mut(&source_id) {
-                source.runs.insert(id);
-            }
-            self.actions.push_back(Action::Fetch {
-                run: id,
-                source: source_id,
-                start: plan.start,
-                end: (plan.end != u64::MAX).then_some(plan.end),
-                until,
-                level: plan.want.need.urgency.level(),
-            });
+    fn start(&mut self, slot: Slot, plan: Planned) -> bool {
+        // An aborted run may bring some of the bytes it was allowed; its end brings us back here.
+        let is_in_the_way = self
+            .sources
+            .get(&slot.source)
+            .is_none_or(|source| self.is_being_given_up(source, plan.start));
+        if is_in_the_way
+            || self.active_runs() >= self.max_runs()
+            || !self.make_room_for_connection(slot.source)
+        {
+            return false;
         }
+        if let Some(other) = plan.instead_of
+            && let Start::At(at) = plan.start
+        {
+            self.shorten(other, at);
+        }
+        let id = RunId::new(self.next_run);
+        self.next_run += 1;
+        let (head, suffix) = match plan.start {
+            Start::At(at) => (at, None),
+            Start::FromEnd(len) => (0, Some(len)),
+        };
+        let until = slot.until.min(plan.end).max(head);
+        self.runs.insert(
+            id,
+            Run {
+                source: slot.source,
+                start: head,
+                head,
+                end: plan.end,
+                until,
+                urgency: slot.urgency,
+                phase: Phase::Open,
+                held_since: None,
+                is_answered: false,
+                suffix,
+            },
+        );
+        if let Some(source) = self.sources.get_mut(&slot.source) {
+            source.runs.insert(id);
+        }
+        self.actions.push_back(Action::Fetch {
+            run: id,
+            source: slot.source,
+            start: plan.start,
+            end: (plan.end != u64::MAX).then_some(plan.end),
+            until,
+            level: slot.urgency.level(),
+        });
+        true
     }
 
     /// Ends the connection held longest where a source has as many as it may.
@@ -400,15 +518,19 @@ impl Scheduler {
         let Some(source) = self.sources.get(&id) else {
             return false;
         };
-        if source.runs.len() < self.config.max_connections {
+        if source.runs.len() < self.config.max_connections.max(1) {
             return true;
         }
-        let oldest = source
-            .runs
-            .iter()
-            .filter_map(|id| Some((self.runs.get(id)?.held_since?, *id)))
+        let is_one_ending = self
+            .runs_of(source)
+            .any(|(_, run)| run.phase == Phase::Aborting);
+        let oldest = self
+            .runs_of(source)
+            .filter_map(|(id, run)| Some((run.held_since?, id)))
             .min();
-        if let Some((_, run)) = oldest {
+        if let Some((_, run)) = oldest
+            && !is_one_ending
+        {
             self.abort(run);
         }
         false
@@ -422,12 +544,25 @@ impl Scheduler {
     }
 
     /// Whether a reader is on its way to the byte this run would bring next.
-    fn will_be_needed(&self, run: &Run) -> bool {
+    fn will_be_needed(&self, id: RunId, run: &Run) -> bool {
         let Some(source) = self.sources.get(&run.source) else {
             return false;
         };
-        // A greedy reader's run is ended rather than held: it takes the line from a player at once.
-        if run.urgency.rank > Rank::High && !source.readers.is_empty() && source.accepts_ranges {
+        if !source.accepts_ranges {
+            // Ending such a run throws away its place in the file; a second one brings nothing.
+            let first = self
+                .runs_of(source)
+                .find(|(_, run)| run.phase == Phase::Open);
+            if first.is_some_and(|(first, _)| first != id) {
+                return false;
+            }
+            let rest = ByteRange::try_new(run.head, u64::MAX);
+            if rest.is_some_and(|rest| self.queue.overlapping(run.source, rest).next().is_some()) {
+                return true;
+            }
+        } else if run.urgency.rank == Rank::Bulk {
+            // A greedy reader's run is ended rather than held: a held connection still fills its buffers,
+            // and a player needs the line at once.
             return false;
         }
         source
@@ -455,7 +590,7 @@ impl Scheduler {
     fn is_nearly_done(&self, run: &Run) -> bool {
         /// A quarter of a block: about what is in flight anyway.
         const NEARLY: u64 = BLOCK_SIZE / 4;
-        let left = block_end(run.head).min(run.end) - run.head;
+        let left = block_end(run.head).min(run.end).saturating_sub(run.head);
         run.is_answered
             && run.held_since.is_none()
             && left > 0
@@ -484,13 +619,15 @@ impl Scheduler {
         }
     }
 
-    fn shorten(&mut self, id: RunId, end: u64) {
+    pub(super) fn shorten(&mut self, id: RunId, end: u64) {
         if let Some(run) = self.runs.get_mut(&id)
             && end < run.end
         {
             run.end = end;
             run.until = run.until.min(end);
-            self.actions.push_back(Action::Shorten { run: id, end });
+            if run.phase == Phase::Open {
+                self.actions.push_back(Action::Shorten { run: id, end });
+            }
         }
     }
 
@@ -510,13 +647,26 @@ impl Scheduler {
 }
 
 impl Planned {
-    fn covers(&self, source: SourceId, at: u64) -> bool {
-        self.want.source == source
-            && match self.start {
-                Start::At(start) => start <= at && at < self.end,
-                Start::FromEnd(_) => true,
-            }
+    fn covers(&self, at: u64) -> bool {
+        match self.start {
+            Start::At(start) => start <= at && at < self.end,
+            Start::FromEnd(_) => true,
+        }
     }
+}
+
+impl Slot {
+    fn is_of(&self, run: RunId) -> bool {
+        matches!(self.run, SlotRun::Existing(found) if found == run)
+    }
+}
+
+/// The runs to start of one source.
+fn planned_in(slots: &[Slot], source: SourceId) -> impl Iterator<Item = Planned> + '_ {
+    slots.iter().filter_map(move |slot| match slot.run {
+        SlotRun::New(plan) if slot.source == source => Some(plan),
+        _ => None,
+    })
 }
 
 /// Where a new run for `want` may end at most: a block's end, because only whole blocks are recorded.
@@ -528,7 +678,7 @@ fn planned_end(want: &Want, total_len: Option<u64>) -> u64 {
 }
 
 /// The end of the block that ends at or after `offset`.
-fn block_end(offset: u64) -> u64 {
+pub(super) fn block_end(offset: u64) -> u64 {
     offset
         .checked_next_multiple_of(BLOCK_SIZE)
         .unwrap_or(u64::MAX)

@@ -105,12 +105,15 @@ impl Scheduler {
         reader.consumption.consumed(now, read);
         reader.since_seek = reader.since_seek.saturating_add(read);
         reader.position = Some(position);
-        reader.has_given_up = false;
-        if let Some(since) = reader.waiting_since.take() {
+        // Saying again that it waits does not make a reader wait from now on.
+        if read > 0 || !waiting {
+            let since = reader.waiting_since.take().unwrap_or(now);
             reader.consumption.starved(now.since(since));
         }
         if waiting {
-            reader.waiting_since = Some(now);
+            reader.waiting_since.get_or_insert(now);
+            // Reading on among the bytes that are there is not asking again.
+            reader.has_given_up = false;
         }
         self.refresh_reader(id);
     }

@@ -24,11 +24,11 @@ pub(super) struct Run {
     pub(super) until: u64,
     pub(super) urgency: Urgency,
     pub(super) phase: Phase,
-    /// Since when it is held.
+    /// Since when it is held; stays set while a held run is being aborted, which takes no slot either.
     pub(super) held_since: Option<Tick>,
     pub(super) is_answered: bool,
-    /// Whether it asks for a suffix of unknown position: it claims everything until it is answered.
-    pub(super) is_suffix: bool,
+    /// How many bytes before an unknown end it asks for: it claims everything until that end is known.
+    pub(super) suffix: Option<u64>,
 }
 
 impl Run {
@@ -47,6 +47,6 @@ impl Run {
 
     /// Whether the byte at `offset` is still to come from this run.
     pub(super) fn claims(&self, offset: u64) -> bool {
-        self.is_suffix || (self.head <= offset && offset < self.end)
+        self.suffix.is_some() || (self.head <= offset && offset < self.end)
     }
 }

@@ -41,6 +41,11 @@ impl Source {
         }
     }
 
+    /// Whether one run at a time reads it: nobody knows yet what it is, or its origin serves no ranges.
+    pub(super) const fn is_read_by_one(&self) -> bool {
+        !self.is_located || !self.accepts_ranges
+    }
+
     /// `range` up to the file's end, where that is known.
     pub(super) fn clip(&self, range: ByteRange) -> Option<ByteRange> {
         range.before(self.total_len.unwrap_or(u64::MAX))

@@ -11,77 +11,79 @@ use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
 /// What the origin knows of a file.
 #[derive(Clone, Copy, Debug)]
-pub struct File {
-    pub len: u64,
-    pub is_length_told: bool,
-    pub has_ranges: bool,
+pub(crate) struct File {
+    pub(crate) len: u64,
+    pub(crate) is_length_told: bool,
+    pub(crate) has_ranges: bool,
 }
 
 /// One request, as the driver sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
-    pub source: SourceId,
-    pub asked: Start,
-    pub start: u64,
-    pub head: u64,
-    pub end: u64,
-    pub until: u64,
-    pub level: Priority,
-    pub is_answered: bool,
-    pub is_aborted: bool,
+pub(crate) struct Request {
+    pub(crate) source: SourceId,
+    pub(crate) file_len: u64,
+    pub(crate) asked: Start,
+    pub(crate) start: u64,
+    pub(crate) head: u64,
+    pub(crate) end: u64,
+    pub(crate) until: u64,
+    pub(crate) is_answered: bool,
+    pub(crate) is_aborted: bool,
+    /// Whether its connection is open and unread; stays set when it is aborted.
+    pub(crate) is_held: bool,
 }
 
 /// What the driver knows of a source that is open.
 #[derive(Debug)]
-pub struct Open {
-    pub file: File,
-    pub present: RangeSet,
+pub(crate) struct Open {
+    pub(crate) file: File,
+    pub(crate) present: RangeSet,
     /// Explicitly requested bytes that have not ended.
-    pub outstanding: RangeSet,
-    pub critical: RangeSet,
+    pub(crate) outstanding: RangeSet,
+    pub(crate) critical: RangeSet,
     /// Whether a run failed and none was started since.
-    pub is_troubled: bool,
-    pub knows_length: bool,
+    pub(crate) is_troubled: bool,
+    pub(crate) knows_length: bool,
 }
 
 #[derive(Debug)]
-pub struct World {
-    pub scheduler: Scheduler,
-    pub config: Config,
-    pub now: Tick,
-    pub files: BTreeMap<SourceId, Open>,
-    pub requests: BTreeMap<RunId, Request>,
+pub(crate) struct World {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) config: Config,
+    pub(crate) now: Tick,
+    pub(crate) files: BTreeMap<SourceId, Open>,
+    pub(crate) requests: BTreeMap<RunId, Request>,
     /// Reader → its source, where it stands, and where it stops.
-    pub readers: BTreeMap<ReaderId, (SourceId, Start, Option<u64>)>,
+    pub(crate) readers: BTreeMap<ReaderId, (SourceId, Start, Option<u64>)>,
     /// Readers that were told to wait in vain and have not asked again.
-    pub disappointed: BTreeSet<ReaderId>,
-    pub log: Vec<Action>,
+    pub(crate) disappointed: BTreeSet<ReaderId>,
+    pub(crate) log: Vec<Action>,
     /// The actions since the last input.
-    pub last: Vec<Action>,
-    pub fetches: usize,
-    pub bytes_received: u64,
-    pub most_in_flight: usize,
+    pub(crate) last: Vec<Action>,
+    pub(crate) fetches: usize,
+    pub(crate) bytes_received: u64,
+    pub(crate) most_in_flight: usize,
 }
 
-pub fn source(number: u64) -> SourceId {
+pub(crate) fn source(number: u64) -> SourceId {
     SourceId::new(number)
 }
 
-pub fn reader(number: u64) -> ReaderId {
+pub(crate) fn reader(number: u64) -> ReaderId {
     ReaderId::new(number)
 }
 
-pub fn range(start: u64, end: u64) -> ByteRange {
+pub(crate) fn range(start: u64, end: u64) -> ByteRange {
     ByteRange::new(start, end).unwrap()
 }
 
 impl Request {
     /// Whether it occupies a slot: it reads, is about to, or has yet to confirm its end.
-    pub fn is_in_flight(&self) -> bool {
-        self.is_aborted || self.until > self.head || self.head >= self.end
+    pub(crate) fn is_in_flight(&self) -> bool {
+        !self.is_held
     }
 
-    pub fn claims(&self) -> Option<ByteRange> {
+    pub(crate) fn claims(&self) -> Option<ByteRange> {
         let end = if self.is_aborted {
             self.end.min(self.until)
         } else {
@@ -92,7 +94,7 @@ impl Request {
 }
 
 impl World {
-    pub fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         Self {
             scheduler: Scheduler::new(config),
             config,
@@ -110,7 +112,7 @@ impl World {
     }
 
     /// Opens a file of known length on an origin with ranges.
-    pub fn open(&mut self, id: u64, len: u64) {
+    pub(crate) fn open(&mut self, id: u64, len: u64) {
         let file = File {
             len,
             is_length_told: true,
@@ -119,7 +121,13 @@ impl World {
         self.open_file(source(id), file, true, RangeSet::new());
     }
 
-    pub fn open_file(&mut self, id: SourceId, file: File, is_known: bool, present: RangeSet) {
+    pub(crate) fn open_file(
+        &mut self,
+        id: SourceId,
+        file: File,
+        is_known: bool,
+        present: RangeSet,
+    ) {
         if self.files.contains_key(&id) || self.requests.values().any(|run| run.source == id) {
             return;
         }
@@ -142,7 +150,7 @@ impl World {
         });
     }
 
-    pub fn request(&mut self, id: u64, range: ByteRange, priority: Priority) {
+    pub(crate) fn request(&mut self, id: u64, range: ByteRange, priority: Priority) {
         let source = source(id);
         if let Some(open) = self.files.get_mut(&source) {
             let known = if open.knows_length {
@@ -166,14 +174,14 @@ impl World {
         }
     }
 
-    pub fn cancel(&mut self, id: u64, range: ByteRange) {
+    pub(crate) fn cancel(&mut self, id: u64, range: ByteRange) {
         self.input(Input::Cancelled {
             source: source(id),
             range,
         });
     }
 
-    pub fn read(&mut self, id: u64, of: u64, start: Start, end: Option<u64>) {
+    pub(crate) fn read(&mut self, id: u64, of: u64, start: Start, end: Option<u64>) {
         if self.files.contains_key(&source(of)) && !self.readers.contains_key(&reader(id)) {
             self.readers.insert(reader(id), (source(of), start, end));
             self.input(Input::ReaderOpened {
@@ -185,7 +193,7 @@ impl World {
         }
     }
 
-    pub fn seek(&mut self, id: u64, position: u64) {
+    pub(crate) fn seek(&mut self, id: u64, position: u64) {
         if let Some(found) = self.readers.get_mut(&reader(id)) {
             found.1 = Start::At(position);
             self.disappointed.remove(&reader(id));
@@ -197,7 +205,7 @@ impl World {
     }
 
     /// The reader takes up to `most` bytes that are there; returns how many it got.
-    pub fn take(&mut self, id: u64, most: u64, idle: Duration) -> u64 {
+    pub(crate) fn take(&mut self, id: u64, most: u64, idle: Duration) -> u64 {
         let Some(&(source, Start::At(position), end)) = self.readers.get(&reader(id)) else {
             return 0;
         };
@@ -224,14 +232,14 @@ impl World {
         taken
     }
 
-    pub fn leave(&mut self, id: u64) {
+    pub(crate) fn leave(&mut self, id: u64) {
         if self.readers.remove(&reader(id)).is_some() {
             self.disappointed.remove(&reader(id));
             self.input(Input::ReaderGone { reader: reader(id) });
         }
     }
 
-    pub fn close(&mut self, id: u64, input: Input) {
+    pub(crate) fn close(&mut self, id: u64, input: Input) {
         let id = source(id);
         if self.files.contains_key(&id) {
             self.readers.retain(|_, (of, ..)| *of != id);
@@ -241,8 +249,17 @@ impl World {
         }
     }
 
+    /// The driver reports the end of every run that it was told to stop.
+    pub(crate) fn confirm_aborts(&mut self) {
+        let aborted = self.requests.iter().filter(|(_, run)| run.is_aborted);
+        let aborted: Vec<RunId> = aborted.map(|(&id, _)| id).collect();
+        for run in aborted {
+            self.finish(run);
+        }
+    }
+
     /// The origin answers a run.
-    pub fn answer(&mut self, run: RunId) {
+    pub(crate) fn answer(&mut self, run: RunId) {
         let Some(request) = self.requests.get_mut(&run) else {
             return;
         };
@@ -258,8 +275,12 @@ impl World {
         if !file.has_ranges {
             request.start = 0;
             request.head = 0;
-            request.end = file.len;
             open.knows_length |= file.is_length_told;
+            request.end = if open.knows_length {
+                file.len
+            } else {
+                u64::MAX
+            };
             self.input(Input::Answered {
                 run,
                 start: 0,
@@ -301,7 +322,7 @@ impl World {
     }
 
     /// Up to `most` bytes of a run arrive; returns how many did.
-    pub fn progress(&mut self, run: RunId, most: u64) -> u64 {
+    pub(crate) fn progress(&mut self, run: RunId, most: u64) -> u64 {
         let Some(request) = self.requests.get_mut(&run) else {
             return 0;
         };
@@ -311,6 +332,7 @@ impl World {
         let bytes = request
             .until
             .min(request.end)
+            .min(request.file_len)
             .saturating_sub(request.head)
             .min(most);
         if bytes == 0 {
@@ -327,11 +349,13 @@ impl World {
     }
 
     /// A run that is complete or was told to stop ends.
-    pub fn finish(&mut self, run: RunId) -> bool {
+    pub(crate) fn finish(&mut self, run: RunId) -> bool {
         let Some(request) = self.requests.get(&run) else {
             return false;
         };
-        let is_complete = request.is_answered && request.head >= request.end;
+        // An end that was not announced shows only to who reads on.
+        let is_at_end = request.head >= request.file_len && request.until > request.head;
+        let is_complete = request.is_answered && (request.head >= request.end || is_at_end);
         if !is_complete && !request.is_aborted {
             return false;
         }
@@ -347,7 +371,7 @@ impl World {
         true
     }
 
-    pub fn fail(&mut self, run: RunId, failure: Failure) {
+    pub(crate) fn fail(&mut self, run: RunId, failure: Failure) {
         if let Some(request) = self.requests.remove(&run) {
             if let Some(open) = self.files.get_mut(&request.source) {
                 open.is_troubled = true;
@@ -357,7 +381,7 @@ impl World {
     }
 
     /// Time passes, timers included.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let target = self.now + time;
         while let Some(at) = self.scheduler.poll_timeout().filter(|&at| at <= target) {
             self.now = self.now.max(at);
@@ -372,7 +396,7 @@ impl World {
     }
 
     /// An obedient origin serves until nothing moves; returns the number of steps.
-    pub fn settle(&mut self) -> usize {
+    pub(crate) fn settle(&mut self) -> usize {
         let mut steps = 0;
         loop {
             let mut has_moved = false;
@@ -382,6 +406,8 @@ impl World {
                 let was_answered = self.requests.get(&run).is_none_or(|run| run.is_answered);
                 self.answer(run);
                 has_moved |= !was_answered || self.log.len() != before;
+                has_moved |=
+                    self.requests.get(&run).is_some_and(|run| run.is_aborted) && self.finish(run);
                 has_moved |= self.progress(run, 100_000) > 0;
                 has_moved |= self.finish(run);
             }
@@ -397,7 +423,7 @@ impl World {
     }
 
     /// The runs of a file that are open.
-    pub fn runs_of(&self, id: u64) -> Vec<(RunId, Request)> {
+    pub(crate) fn runs_of(&self, id: u64) -> Vec<(RunId, Request)> {
         self.requests
             .iter()
             .filter(|(_, run)| run.source == source(id) && !run.is_aborted)
@@ -405,7 +431,7 @@ impl World {
             .collect()
     }
 
-    pub fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         let before = self.requests.len();
         let demands = self.scheduler.queue().len();
         self.scheduler.handle(self.now, input);
@@ -429,7 +455,7 @@ impl World {
         self.check();
     }
 
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.requests
             .values()
             .filter(|run| run.is_in_flight())
@@ -444,7 +470,7 @@ impl World {
                 start,
                 end,
                 until,
-                level,
+                ..
             } => {
                 self.fetches += 1;
                 let open = self.files.get_mut(&source).unwrap();
@@ -469,14 +495,15 @@ impl World {
                     run,
                     Request {
                         source,
+                        file_len: open.file.len,
                         asked: start,
                         start: at,
                         head: at,
                         end,
                         until,
-                        level,
                         is_answered: false,
                         is_aborted: false,
+                        is_held: false,
                     },
                 );
             }
@@ -484,6 +511,7 @@ impl World {
                 let request = self.requests.get_mut(&run).unwrap();
                 assert!(!request.is_aborted, "{action:?} of an aborted run");
                 request.until = until;
+                request.is_held = until <= request.head;
             }
             Action::Shorten { run, end } => {
                 let request = self.requests.get_mut(&run).unwrap();
@@ -526,72 +554,59 @@ impl World {
         }
     }
 
-    /// What must hold between any two inputs.
-    fn check(&self) {
-        assert_eq!(self.scheduler.active_runs(), self.in_flight(), "{self:#?}");
-        for (id, open) in &self.files {
-            let queued: RangeSet = self
-                .scheduler
-                .queue()
-                .demands(*id)
-                .map(|demand| demand.range)
-                .collect();
-            assert_eq!(queued, open.outstanding, "the ledger of {id}");
-            if open.file.has_ranges {
-                let mut claimed = RangeSet::new();
-                for run in self.requests.values().filter(|run| run.source == *id) {
-                    if let Some(claims) = run.claims()
-                        && matches!(run.asked, Start::At(_)) | run.is_answered
-                    {
-                        assert!(
-                            !claimed.intersects(claims),
-                            "two runs at one byte: {self:#?}"
-                        );
-                        claimed.insert(claims);
-                    }
-                }
-            }
-            self.check_critical(*id, open);
+    /// A request that the ledger knows, without the checks after it, which take time over long queues.
+    pub(crate) fn queue_request(&mut self, id: u64, range: ByteRange, priority: Priority) {
+        let source = source(id);
+        self.files
+            .get_mut(&source)
+            .unwrap()
+            .outstanding
+            .insert(range);
+        self.scheduler.handle(
+            self.now,
+            Input::Requested {
+                source,
+                range,
+                priority,
+            },
+        );
+        while let Some(action) = self.scheduler.poll_action() {
+            self.log.push(action);
+            self.carry_out(action);
         }
     }
 
-    /// What is critical has a run, or every slot serves something critical.
-    fn check_critical(&self, id: SourceId, open: &Open) {
-        let is_located = open.knows_length && open.file.has_ranges;
-        if open.is_troubled || !is_located {
-            return;
+    /// Bytes come by other means.
+    pub(crate) fn supply(&mut self, id: u64, range: ByteRange) {
+        let source = source(id);
+        if let Some(open) = self.files.get_mut(&source)
+            && let Some(range) = range.before(open.file.len)
+        {
+            open.present.insert(range);
+            self.input(Input::Supplied { source, range });
         }
-        for wanted in open.critical.iter() {
-            let at = wanted.start();
-            let of_file = self.requests.values().filter(|run| run.source == id);
-            let is_served = of_file.clone().any(|run| {
-                run.is_aborted && run.claims().is_some_and(|claims| claims.contains(at))
-                    || run.is_in_flight()
-                        && run.head <= at
-                        && at < run.until.min(run.end)
-                        && at - run.head <= self.config.skip
-            });
-            let is_every_slot_critical = self.in_flight() == self.config.max_runs
-                && self
-                    .requests
-                    .values()
-                    .filter(|run| run.is_in_flight())
-                    .all(|run| {
-                        run.is_aborted
-                            || run.head >= run.end
-                            || self.readers.values().any(|(of, ..)| *of == run.source)
-                            || self.files.get(&run.source).is_none_or(|open| {
-                                !open.file.has_ranges
-                                    || !open.knows_length
-                                    || run
-                                        .claims()
-                                        .is_some_and(|claims| open.critical.intersects(claims))
-                            })
-                    });
-            assert!(
-                is_served || is_every_slot_critical,
-                "critical byte {at} of {id} waits behind lower work: {self:#?}"
-            );
+    }
+
+    pub(crate) fn learn_length(&mut self, id: u64) {
+        let source = source(id);
+        if let Some(open) = self.files.get_mut(&source) {
+            open.knows_length = true;
+            let total_len = open.file.len;
+            for run in self
+                .requests
+                .values_mut()
+                .filter(|run| run.source == source)
+            {
+                run.end = run.end.min(total_len);
+            }
+            self.input(Input::LengthLearned { source, total_len });
         }
+    }
+
+    /// How many bytes of a file are there.
+    pub(crate) fn present_of(&self, id: u64) -> u64 {
+        self.files
+            .get(&source(id))
+            .map_or(0, |open| open.present.len())
     }
 }

@@ -1,14 +1,12 @@
 //! The scheduler under any sequence of facts, with a driver that checks what must always hold.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::driver::{File, World, reader, source};
 use chunk_core::scheduler::{Action, Config, Failure, Input, RunId, Start};
 use chunk_core::{BLOCK_SIZE, ByteRange, Priority, RangeSet};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::{File, World, reader, source};
 
 /// The longest file: several blocks, several times the distance that is waited out.
 const LONGEST: u64 = 2 * 1024 * 1024;
@@ -145,16 +143,7 @@ fn apply(world: &mut World, op: &Op) {
                 source: source(*id),
             },
         ),
-        Op::LearnLength(id) => {
-            if let Some(open) = world.files.get_mut(&source(*id)) {
-                open.knows_length = true;
-                let total_len = open.file.len;
-                world.input(Input::LengthLearned {
-                    source: source(*id),
-                    total_len,
-                });
-            }
-        }
+        Op::LearnLength(id) => world.learn_length(*id),
         Op::Read(who, of, start, end) => world.read(*who, *of, *start, *end),
         Op::Take(who, most, idle) => {
             world.take(*who, *most, *idle);
@@ -176,17 +165,7 @@ fn apply(world: &mut World, op: &Op) {
         Op::Leave(who) => world.leave(*who),
         Op::Request(id, range, level) => world.request(*id, *range, *level),
         Op::Cancel(id, range) => world.cancel(*id, *range),
-        Op::Supply(id, range) => {
-            if let Some(open) = world.files.get_mut(&source(*id))
-                && let Some(range) = range.before(open.file.len)
-            {
-                open.present.insert(range);
-                world.input(Input::Supplied {
-                    source: source(*id),
-                    range,
-                });
-            }
-        }
+        Op::Supply(id, range) => world.supply(*id, *range),
         Op::Forget(id, range) => {
             if let Some(open) = world.files.get_mut(&source(*id)) {
                 open.present.remove(*range);
@@ -255,8 +234,6 @@ fn drain(world: &mut World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn r05_r14_whatever_happens_the_rules_hold_and_the_queue_drains(
         config in config(),

@@ -1,0 +1,99 @@
+//! What must hold between any two inputs.
+
+use chunk_core::RangeSet;
+use chunk_core::scheduler::{SourceId, Start};
+
+use crate::driver::{Request, World};
+
+impl World {
+    /// Panics where a rule is broken.
+    pub(crate) fn check(&self) {
+        assert_eq!(self.scheduler.active_runs(), self.in_flight(), "{self:#?}");
+        for run in self.requests.values() {
+            let is_stuck = run.until <= run.head && run.head < run.end;
+            assert!(
+                !is_stuck || run.is_held || run.is_aborted,
+                "{run:?} has a slot and may not read"
+            );
+        }
+        // The ledger is compared byte by byte, which takes its time over long queues.
+        let is_short = self.scheduler.queue().len() < 200;
+        for (id, open) in self.files.iter().filter(|_| is_short) {
+            let queued: RangeSet = self
+                .scheduler
+                .queue()
+                .demands(*id)
+                .map(|demand| demand.range)
+                .collect();
+            assert_eq!(queued, open.outstanding, "the ledger of {id}");
+            if open.file.has_ranges {
+                let mut claimed = RangeSet::new();
+                for run in self.requests.values().filter(|run| run.source == *id) {
+                    if let Some(claims) = run.claims()
+                        && matches!(run.asked, Start::At(_)) | run.is_answered
+                    {
+                        assert!(
+                            !claimed.intersects(claims),
+                            "two runs at one byte: {self:#?}"
+                        );
+                        claimed.insert(claims);
+                    }
+                }
+            }
+        }
+        self.check_critical();
+    }
+
+    /// What is critical has a run, or every slot serves something critical or is being given up for it.
+    fn check_critical(&self) {
+        let waiting = self
+            .files
+            .iter()
+            .filter(|(_, open)| !open.is_troubled && open.knows_length && open.file.has_ranges)
+            .filter(|(id, open)| {
+                let mut critical = open.critical.iter();
+                critical.any(|wanted| !self.is_served(**id, wanted.start()))
+            })
+            .count();
+        if waiting == 0 {
+            return;
+        }
+        let runs = self.requests.values().filter(|run| run.is_in_flight());
+        let given_up = runs.clone().filter(|run| run.is_aborted).count();
+        let lower = runs.filter(|run| !self.may_be_critical(run)).count();
+        assert!(
+            self.in_flight() == self.config.max_runs && (lower == 0 || waiting <= given_up),
+            "something critical waits behind lower work: {self:#?}"
+        );
+    }
+
+    fn is_served(&self, id: SourceId, at: u64) -> bool {
+        self.requests
+            .values()
+            .filter(|run| run.source == id)
+            .any(|run| {
+                let is_ending =
+                    run.is_aborted && run.claims().is_some_and(|claims| claims.contains(at));
+                let is_coming = run.is_in_flight()
+                    && run.head <= at
+                    && at < run.until.min(run.end)
+                    && at - run.head <= self.config.skip;
+                is_ending || is_coming
+            })
+    }
+
+    /// Whether a run serves something critical, as far as a driver can tell: readers keep their needs to
+    /// the scheduler.
+    fn may_be_critical(&self, run: &Request) -> bool {
+        run.is_aborted
+            || run.head >= run.end
+            || self.readers.values().any(|(of, ..)| *of == run.source)
+            || self.files.get(&run.source).is_none_or(|open| {
+                !open.file.has_ranges
+                    || !open.knows_length
+                    || run
+                        .claims()
+                        .is_some_and(|claims| open.critical.intersects(claims))
+            })
+    }
+}
