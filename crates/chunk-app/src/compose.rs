@@ -1,0 +1,187 @@
+//! Which adapters stand behind the ports.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use chunk_bytes_file::{FileByteStore, FolderLock, FolderLockError};
+use chunk_events::BroadcastEvents;
+use chunk_fetch_http::{HttpFetcher, OriginConfig};
+use chunk_manager::ChunkManager;
+use chunk_ports::{ChunkFetcher, ChunkStore, EventSink, OriginForward};
+use chunk_proxy::{Cors, Mount, PartitionKey, Proxy, ProxyConfig};
+use chunk_store_sqlite::SqliteChunkStore;
+
+use crate::failure::{Failure, Outcome, with_causes};
+use crate::folder::INDEX;
+use crate::host::Host;
+use crate::idle::IdleFetcher;
+use crate::origin::{Mounts, Origin};
+use crate::secret_key;
+use crate::settings::{ServeSettings, Settings};
+use crate::wire::Role;
+
+/// The folder of the bytes, in the cache folder.
+const BYTES: &str = "data";
+
+/// How many events a slow listener may fall behind before it has to look for itself.
+const EVENTS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// What stands behind the manager.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    index: Arc<SqliteChunkStore>,
+    /// The way to the origins; a short command has none.
+    http: Option<Arc<HttpFetcher>>,
+}
+
+impl Stores {
+    /// Ends the index in order; after that it opens without recovery.
+    pub(crate) async fn close(&self) {
+        if let Err(error) = self.index.close().await {
+            tracing::warn!(
+                error = with_causes(&error),
+                "the index could not be closed in order"
+            );
+        }
+    }
+}
+
+/// The folder's lock, unless another process has it.
+pub(crate) fn try_lock(folder: &Path) -> Outcome<Option<FolderLock>> {
+    match FolderLock::acquire(folder) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(FolderLockError::Taken { .. }) => Ok(None),
+        Err(error) => Err(Failure::failed(format!(
+            "cannot lock the cache folder {}: {}; choose another with --cache-dir DIR",
+            folder.display(),
+            with_causes(&error)
+        ))),
+    }
+}
+
+/// Opens everything in the locked folder. A short command gets a fetcher that never answers, so that
+/// looking at the queue does not begin to work it off.
+pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stores)> {
+    let folder = &settings.cache_dir;
+    let unusable = |error: &dyn std::error::Error| {
+        Failure::failed(format!(
+            "cannot use the cache folder {}: {}",
+            folder.display(),
+            with_causes(error)
+        ))
+    };
+    let opened = SqliteChunkStore::open(folder.join(INDEX))
+        .await
+        .map_err(|error| unusable(&error))?;
+    if let Some(aside) = &opened.set_aside {
+        tracing::error!(
+            "the index was damaged and is now {}; the cache starts empty",
+            aside.display()
+        );
+    }
+    let index = Arc::new(opened.store);
+    let bytes = FileByteStore::open(folder.join(BYTES)).map_err(|error| unusable(&error))?;
+    let http = match role {
+        Role::Command => None,
+        Role::Serve | Role::Fetch => Some(Arc::new(fetcher(&settings.mounts)?)),
+    };
+    let fetcher: Arc<dyn ChunkFetcher> = match &http {
+        Some(http) => Arc::clone(http) as Arc<dyn ChunkFetcher>,
+        None => Arc::new(IdleFetcher),
+    };
+    let events = Arc::new(BroadcastEvents::new(EVENTS));
+    let manager = ChunkManager::builder(
+        Arc::clone(&index) as Arc<dyn ChunkStore>,
+        Arc::new(bytes),
+        fetcher,
+    )
+    .events(Arc::clone(&events) as Arc<dyn EventSink>)
+    .chunk_size(settings.chunk_size)
+    .limits(settings.limits.clone())
+    .fill(settings.fill)
+    .start()
+    .await
+    .map_err(|error| unusable(&error))?;
+    let host = Host::new(manager, settings.mounts.clone(), events, role);
+    Ok((host, Stores { index, http }))
+}
+
+/// The server for players, in front of `manager`.
+pub(crate) fn proxy(
+    manager: &ChunkManager,
+    stores: &Stores,
+    settings: &Settings,
+    serve: &ServeSettings,
+) -> Outcome<Proxy> {
+    let mut mounts = Vec::new();
+    for origin in settings.mounts.iter() {
+        let mut mount = Mount::named(origin.name.clone())
+            .with_signature_parameters(origin.signature_parameters.clone());
+        if origin.immutable {
+            mount = mount.immutable();
+        }
+        if origin.forward_auth {
+            let key = secret_key::of_folder(&settings.cache_dir)?;
+            mount = mount.forwarding_authorization(PartitionKey::new(key));
+        }
+        mounts.push(mount);
+    }
+    let cors = if serve.cors.is_empty() {
+        Cors::Off
+    } else {
+        Cors::Allow(serve.cors.clone())
+    };
+    let config = ProxyConfig::new(mounts)
+        .with_hosts(serve.hosts.clone())
+        .with_cors(cors)
+        .with_grace(serve.grace);
+    let manager = manager.clone();
+    match &stores.http {
+        Some(http) => {
+            let forward = Arc::clone(http) as Arc<dyn OriginForward>;
+            Proxy::with_forward(manager, forward, config)
+        }
+        None => Proxy::new(manager, config),
+    }
+    .map_err(Failure::usage)
+}
+
+/// Makes every entry of `origin` start over from what the origin answers next: the name stands for
+/// another server now, and what that one has must be asked.
+pub(crate) async fn forget_freshness(manager: &ChunkManager, origin: &str) -> Outcome<()> {
+    tracing::warn!(
+        "the origin `{origin}` is at another URL than before; everything cached of it is checked again"
+    );
+    for entry in manager.status().await.map_err(Failure::failed)? {
+        if entry.key.origin() == origin {
+            manager
+                .invalidate(&entry.key)
+                .await
+                .map_err(Failure::failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn fetcher(mounts: &Mounts) -> Outcome<HttpFetcher> {
+    let mut builder = HttpFetcher::builder();
+    for origin in mounts.iter() {
+        builder = builder.origin(origin.name.clone(), origin_config(origin));
+    }
+    builder
+        .build()
+        .map_err(|error| Failure::usage(with_causes(&error)))
+}
+
+fn origin_config(origin: &Origin) -> OriginConfig {
+    let mut config = OriginConfig::new(origin.url.to_secret().expose());
+    config.headers.clone_from(&origin.headers);
+    config.extra_ca_pem.clone_from(&origin.ca);
+    config.identity_pem.clone_from(&origin.client_cert);
+    config.allow_private = origin.allow_private;
+    config.forward_authorization = origin.forward_auth;
+    config.immutable = origin.immutable;
+    config.private_cache = origin.private_cache;
+    config
+}

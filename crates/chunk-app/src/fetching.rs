@@ -1,0 +1,206 @@
+//! Orders for whole files, and what is told of them while they are carried out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_core::{CacheKey, Priority};
+use chunk_manager::{EntryState, EntryStatus};
+use chunk_ports::{CacheEvent, EventSource, EventSubscription, Received, Resource};
+use tokio::sync::mpsc;
+
+use crate::host::Host;
+use crate::wire::FetchEvent;
+
+/// How often progress is told while nothing else happens. Ends are told by events, at once.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// For how many turns a file may be neither whole nor queued before that counts as an end: an arrival is
+/// out of the queue for up to a commit interval before it is recorded.
+const PATIENCE: u32 = 25;
+
+/// Begins with `resources`, in their order, and tells of them until each has ended, the receiver has gone
+/// or the host closes.
+pub(crate) fn start(host: Arc<Host>, resources: Vec<Resource>) -> mpsc::Receiver<FetchEvent> {
+    let (sender, receiver) = mpsc::channel(64);
+    // Subscribed before anything is ordered, so that no end can be missed.
+    let events = host.events.subscribe();
+    tokio::spawn(async move {
+        let mut closing = host.closing();
+        tokio::select! {
+            () = closing.wait() => {}
+            () = sender.closed() => {}
+            () = follow(&host, resources, events, &sender) => {}
+        }
+    });
+    receiver
+}
+
+#[derive(Debug)]
+struct Job {
+    told: Option<FetchEvent>,
+    idle_turns: u32,
+}
+
+/// What became of an order to begin.
+type Begun = (Arc<CacheKey>, Result<(), String>);
+
+async fn follow(
+    host: &Arc<Host>,
+    resources: Vec<Resource>,
+    mut events: Box<dyn EventSubscription>,
+    sender: &mpsc::Sender<FetchEvent>,
+) {
+    let (begun_sender, mut begun) = mpsc::channel::<Begun>(16);
+    let manager = host.manager.clone();
+    let begin = async move {
+        for resource in resources {
+            let key = Arc::clone(&resource.key);
+            let order = manager.prefetch(resource, Priority::Medium).await;
+            let order = order.map(drop).map_err(|error| error.to_string());
+            if begun_sender.send((key, order)).await.is_err() {
+                return;
+            }
+        }
+        drop(begun_sender);
+    };
+    let tell = async {
+        let mut jobs: HashMap<Arc<CacheKey>, Job> = HashMap::new();
+        let mut more = true;
+        let mut turn = tokio::time::interval(TELL_EVERY);
+        while more || !jobs.is_empty() {
+            let told = tokio::select! {
+                order = begun.recv(), if more => match order {
+                    Some((key, Ok(()))) => {
+                        let job = Job { told: None, idle_turns: 0 };
+                        jobs.insert(Arc::clone(&key), job);
+                        look(host, &mut jobs, Some(&key), sender).await
+                    }
+                    Some((key, Err(reason))) => {
+                        let path = key.to_string();
+                        sender.send(FetchEvent::Failed { path, reason }).await.is_ok()
+                    }
+                    None => {
+                        more = false;
+                        true
+                    }
+                },
+                received = events.recv() => match received {
+                    Received::Event(
+                        CacheEvent::EntryCompleted { cache_key, .. }
+                        | CacheEvent::RangeFailed { cache_key, .. },
+                    ) => {
+                        if jobs.contains_key(&cache_key) {
+                            look(host, &mut jobs, Some(&cache_key), sender).await
+                        } else {
+                            true
+                        }
+                    }
+                    Received::Closed => return false,
+                    _ => true,
+                },
+                _ = turn.tick() => look(host, &mut jobs, None, sender).await,
+            };
+            if !told {
+                return false;
+            }
+        }
+        true
+    };
+    let ((), heard) = tokio::join!(begin, tell);
+    if heard {
+        // Whoever listens no longer needs no end either.
+        let _ = sender.send(FetchEvent::End).await;
+    }
+}
+
+/// Looks at one job or at all, tells what is new, and forgets those that have ended. `false` where nobody
+/// listens any more.
+async fn look(
+    host: &Arc<Host>,
+    jobs: &mut HashMap<Arc<CacheKey>, Job>,
+    only: Option<&Arc<CacheKey>>,
+    sender: &mpsc::Sender<FetchEvent>,
+) -> bool {
+    let keys: Vec<_> = match only {
+        Some(key) => vec![Arc::clone(key)],
+        None => jobs.keys().map(Arc::clone).collect(),
+    };
+    for key in keys {
+        let event = match host.manager.entry_status(&key).await {
+            Ok(status) => {
+                let Some(job) = jobs.get_mut(&key) else {
+                    continue;
+                };
+                if only.is_none() {
+                    job.idle_turns = job.idle_turns.saturating_add(1);
+                }
+                job.event(&key, status.as_ref())
+            }
+            Err(error) => FetchEvent::Failed {
+                path: key.to_string(),
+                reason: error.to_string(),
+            },
+        };
+        let ended = !matches!(event, FetchEvent::Progress { .. });
+        let Some(job) = jobs.get_mut(&key) else {
+            continue;
+        };
+        let is_new = job.told.as_ref() != Some(&event);
+        if ended {
+            jobs.remove(&key);
+        } else {
+            job.told = Some(event.clone());
+        }
+        if is_new && sender.send(event).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+impl Job {
+    fn event(&mut self, key: &CacheKey, status: Option<&EntryStatus>) -> FetchEvent {
+        let path = key.to_string();
+        let Some(status) = status else {
+            return FetchEvent::Failed {
+                path,
+                reason: "it was removed".to_owned(),
+            };
+        };
+        match &status.state {
+            EntryState::Complete => FetchEvent::Done {
+                path,
+                total_bytes: status.total_len.unwrap_or(status.recorded_bytes),
+            },
+            EntryState::Failed(reason) => FetchEvent::Failed {
+                path,
+                reason: reason.to_string(),
+            },
+            EntryState::Downloading | EntryState::Probing => {
+                self.idle_turns = 0;
+                progress(path, status)
+            }
+            _ if status.queued_bytes > 0 => {
+                self.idle_turns = 0;
+                progress(path, status)
+            }
+            _ if self.idle_turns > PATIENCE => FetchEvent::Failed {
+                path,
+                reason:
+                    "it is no longer queued; it was cancelled, may not be stored, or does not fit"
+                        .to_owned(),
+            },
+            _ => progress(path, status),
+        }
+    }
+}
+
+const fn progress(path: String, status: &EntryStatus) -> FetchEvent {
+    FetchEvent::Progress {
+        path,
+        recorded_bytes: status.recorded_bytes,
+        total_bytes: status.total_len,
+        bytes_per_second: status.download_rate,
+    }
+}

@@ -1,0 +1,360 @@
+//! The origins in use: how each is asked, and which of them a path or URL belongs to.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use chunk_core::{CacheKey, DEFAULT_SIGNATURE_PARAMETERS};
+use chunk_ports::{Resource, Secret};
+
+use crate::config::{Auth, HeaderValue, OriginTable};
+use crate::failure::{Failure, Outcome};
+use crate::origin_url::OriginUrl;
+
+/// One origin with everything needed to ask it.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// Empty for the single one that is mounted at `/`.
+    pub(crate) name: String,
+    pub(crate) url: OriginUrl,
+    pub(crate) headers: Vec<(String, Secret)>,
+    /// A PEM file's content.
+    pub(crate) ca: Option<Vec<u8>>,
+    /// A PEM file's content: certificate and key.
+    pub(crate) client_cert: Option<Secret>,
+    pub(crate) allow_private: bool,
+    pub(crate) immutable: bool,
+    pub(crate) private_cache: bool,
+    pub(crate) forward_auth: bool,
+    pub(crate) signature_parameters: Vec<String>,
+}
+
+impl Origin {
+    /// An origin of which only the URL is known.
+    pub(crate) fn plain(name: &str, url: OriginUrl) -> Self {
+        Self {
+            name: name.to_owned(),
+            url,
+            headers: Vec::new(),
+            ca: None,
+            client_cert: None,
+            allow_private: false,
+            immutable: false,
+            private_cache: false,
+            forward_auth: false,
+            signature_parameters: DEFAULT_SIGNATURE_PARAMETERS
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect(),
+        }
+    }
+
+    /// The origin that `table` describes, at `url`; files are looked for from `folder` on.
+    pub(crate) fn from_table(
+        name: &str,
+        url: OriginUrl,
+        table: &OriginTable,
+        folder: &Path,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Outcome<Self> {
+        let place = if name.is_empty() {
+            "[origin]".to_owned()
+        } else {
+            format!("[origins.{name}]")
+        };
+        if let Some(fault) = table.contradiction() {
+            return Err(Failure::usage(format!("{place}: {fault}")));
+        }
+        let read = |what: &str, file: &Path| {
+            std::fs::read(folder.join(file)).map_err(|error| {
+                Failure::usage(format!(
+                    "{place}: cannot read the {what} {}: {error}",
+                    folder.join(file).display()
+                ))
+            })
+        };
+        let mut origin = Self::plain(name, url);
+        for (header, value) in &table.headers {
+            let value = match value {
+                HeaderValue::Plain(text) => text.0.clone(),
+                HeaderValue::Env { env: variable } => {
+                    Secret::new(env(variable).ok_or_else(|| {
+                        Failure::usage(format!(
+                            "{place}: the header {header} is to come from the environment variable \
+                             {variable}, which is not set"
+                        ))
+                    })?)
+                }
+                HeaderValue::File { file } => {
+                    let content = read(&format!("header {header} from"), file)?;
+                    let text = String::from_utf8(content).map_err(|_| {
+                        Failure::usage(format!("{place}: the file for header {header} is not text"))
+                    })?;
+                    Secret::new(text.trim_end_matches(['\r', '\n']))
+                }
+            };
+            origin.headers.push((header.clone(), value));
+        }
+        if let Some(file) = &table.ca_file {
+            origin.ca = Some(read("certificates", file)?);
+        }
+        if let Some(file) = &table.client_cert {
+            let pem = String::from_utf8(read("client certificate", file)?).map_err(|_| {
+                Failure::usage(format!("{place}: the client certificate is not PEM text"))
+            })?;
+            origin.client_cert = Some(Secret::new(pem));
+        }
+        origin.allow_private = table.allow_private;
+        origin.immutable = table.immutable;
+        origin.private_cache = table.private_cache;
+        origin.forward_auth = table.auth == Auth::Forward;
+        if let Some(parameters) = &table.signature_parameters {
+            origin.signature_parameters.clone_from(parameters);
+        }
+        Ok(origin)
+    }
+
+    /// Where players find it: `/` or `/NAME/`.
+    pub(crate) fn mount(&self) -> String {
+        if self.name.is_empty() {
+            "/".to_owned()
+        } else {
+            format!("/{}/", self.name)
+        }
+    }
+}
+
+/// All origins in use, by name. Either the unnamed one alone or named ones only.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mounts(BTreeMap<String, Origin>);
+
+impl Mounts {
+    /// Puts origins together.
+    pub(crate) fn new(origins: Vec<Origin>) -> Outcome<Self> {
+        let count = origins.len();
+        let mounts: BTreeMap<_, _> = origins
+            .into_iter()
+            .map(|origin| (origin.name.clone(), origin))
+            .collect();
+        if mounts.len() < count {
+            return Err(Failure::usage(
+                "two origins have one name; each needs its own: --origin NAME=URL",
+            ));
+        }
+        if mounts.contains_key("") && mounts.len() > 1 {
+            return Err(Failure::usage(
+                "an origin without a name takes the whole of `/`, so that there can be no other; \
+                 name each of them: --origin NAME=URL",
+            ));
+        }
+        Ok(Self(mounts))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Origin> {
+        self.0.values()
+    }
+
+    /// What `text`, a URL or a path as players ask for it, is at which origin.
+    pub(crate) fn resource(&self, text: &str) -> Outcome<Resource> {
+        let (origin, target) = self.split(text)?;
+        let target = encode(target);
+        let key = CacheKey::new(&origin.name, &target, &origin.signature_parameters)
+            .map_err(Failure::usage)?;
+        // The normalised path, so that no spelling of `..` leads out of the folder the base URL names;
+        // the query as it came, because it may be signed.
+        let target = match target.split_once('?') {
+            Some((_, query)) => format!("{}?{query}", key.path()),
+            None => key.path().to_owned(),
+        };
+        Ok(Resource::new(Arc::new(key), Secret::new(target)))
+    }
+
+    fn split<'a>(&self, text: &'a str) -> Outcome<(&Origin, &'a str)> {
+        if text.contains("://") {
+            return self
+                .0
+                .values()
+                .filter_map(|origin| origin.url.target_of(text).map(|target| (origin, target)))
+                // The longest base: origins may lie within one another.
+                .min_by_key(|(_, target)| target.len())
+                .ok_or_else(|| {
+                    Failure::usage(format!(
+                        "that URL lies under no origin of this cache; {}",
+                        self.listed()
+                    ))
+                });
+        }
+        if !text.starts_with('/') {
+            return Err(Failure::usage(format!(
+                "`{}` is neither a URL nor a path: a path begins with `/`, as players ask for it",
+                without_query(text)
+            )));
+        }
+        if let Some(origin) = self.0.get("") {
+            return Ok((origin, text));
+        }
+        let end = text[1..]
+            .find(['/', '?'])
+            .map_or(text.len(), |slash| slash + 1);
+        let (name, target) = (&text[1..end], &text[end..]);
+        match self.0.get(name) {
+            Some(origin) if target.starts_with('/') => Ok((origin, target)),
+            Some(_) => Err(Failure::usage(format!(
+                "`/{name}` names an origin and no file; say /{name}/… "
+            ))),
+            None => Err(Failure::usage(format!(
+                "`{}` lies under no origin of this cache; {}",
+                without_query(text),
+                self.listed()
+            ))),
+        }
+    }
+
+    /// The origins there are, for a message.
+    fn listed(&self) -> String {
+        if self.0.is_empty() {
+            return "there is none yet: say --origin https://media.example.org/library/".to_owned();
+        }
+        let mut text = "there is ".to_owned();
+        for (index, origin) in self.0.values().enumerate() {
+            if index > 0 {
+                text.push_str(", ");
+            }
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{} ({})", origin.mount(), origin.url);
+        }
+        text
+    }
+}
+
+/// `text` up to its query, which may hold a secret.
+fn without_query(text: &str) -> &str {
+    text.split('?').next().unwrap_or(text)
+}
+
+/// Percent-encodes what a person may type and a request line may not hold. A `#` is part of a file's name
+/// here, since the fragment of a URL is gone already.
+fn encode(target: &str) -> String {
+    let mut out = String::with_capacity(target.len());
+    for byte in target.bytes() {
+        if byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounts(origins: &[(&str, &str)]) -> Mounts {
+        Mounts::new(
+            origins
+                .iter()
+                .map(|(name, url)| Origin::plain(name, OriginUrl::parse(url).unwrap()))
+                .collect(),
+        )
+        .unwrap()
+    }
+
+    fn named() -> Mounts {
+        mounts(&[
+            ("lib", "https://media.example.org/library/"),
+            ("hd", "https://media.example.org/library/hd/"),
+        ])
+    }
+
+    #[test]
+    fn a_path_and_its_url_are_one_entry() {
+        let by_path = named().resource("/lib/a b.mkv?t=1").unwrap();
+        let by_url = named()
+            .resource("https://media.example.org/library/a%20b.mkv?t=1#t=5")
+            .unwrap();
+        assert_eq!(by_path.key, by_url.key);
+        assert_eq!(by_path.target.expose(), "/a%20b.mkv?t=1");
+        assert_eq!(by_path.key.origin(), "lib");
+        let alone = mounts(&[("", "http://h/x/")]);
+        assert_eq!(alone.resource("/lib/a").unwrap().key.path(), "/lib/a");
+    }
+
+    #[test]
+    fn fault47_no_spelling_of_dots_leads_out_of_the_base_url() {
+        for path in ["/lib/../../x", "/lib/%2e%2e/x", "/lib/a/../../../x"] {
+            let resource = named().resource(path).unwrap();
+            assert_eq!(resource.target.expose(), "/x", "{path}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_of_nested_origins_is_taken() {
+        let resource = named()
+            .resource("https://media.example.org/library/hd/a")
+            .unwrap();
+        assert_eq!((resource.key.origin(), resource.key.path()), ("hd", "/a"));
+    }
+
+    #[test]
+    fn trap17_a_signature_is_sent_and_not_part_of_the_entry() {
+        let mounts = mounts(&[("", "https://cdn.example.org/")]);
+        let one = mounts.resource("/a?v=1&token=hunter2").unwrap();
+        let other = mounts.resource("/a?v=1&token=hunter3").unwrap();
+        assert_eq!(one.key, other.key);
+        assert_eq!(one.target.expose(), "/a?v=1&token=hunter2");
+        assert!(!format!("{one:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_lies_under_no_origin_is_told_which_there_are() {
+        let error = named()
+            .resource("https://elsewhere.example.org/a?sig=hunter2")
+            .unwrap_err();
+        assert_eq!(
+            error.message(),
+            "that URL lies under no origin of this cache; there is /hd/ (https://media.example.org/library/hd/), \
+             /lib/ (https://media.example.org/library/)"
+        );
+        let error = named().resource("/other/a?sig=hunter2").unwrap_err();
+        assert!(
+            error
+                .message()
+                .starts_with("`/other/a` lies under no origin")
+        );
+        let error = named().resource("film.mkv").unwrap_err();
+        assert!(error.message().contains("a path begins with `/`"));
+        assert!(
+            named()
+                .resource("/lib")
+                .unwrap_err()
+                .message()
+                .contains("names an origin")
+        );
+    }
+
+    #[test]
+    fn named_and_unnamed_origins_exclude_each_other() {
+        let url = || OriginUrl::parse("http://h/").unwrap();
+        let both = vec![Origin::plain("", url()), Origin::plain("a", url())];
+        assert!(
+            Mounts::new(both)
+                .unwrap_err()
+                .message()
+                .contains("name each of them")
+        );
+        let twice = vec![Origin::plain("a", url()), Origin::plain("a", url())];
+        assert!(
+            Mounts::new(twice)
+                .unwrap_err()
+                .message()
+                .contains("one name")
+        );
+    }
+}

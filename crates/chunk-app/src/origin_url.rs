@@ -1,0 +1,235 @@
+//! An origin's base URL: what is printed of it, and what lies below it.
+
+use std::fmt;
+
+use chunk_ports::Secret;
+
+/// `http` or `https`, a host, and a path to which request targets are appended. Printed without user
+/// name and password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct OriginUrl {
+    scheme: &'static str,
+    userinfo: Option<Secret>,
+    host: String,
+    port: Option<u16>,
+    /// Without a slash at its end: empty, or `/…`.
+    path: String,
+}
+
+/// Why a text is not a base URL. Never holds the text, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OriginUrlError {
+    #[error(
+        "it does not begin with http:// or https://; say for example https://media.example.org/library/"
+    )]
+    Scheme,
+    #[error("it names no host; say for example https://media.example.org/library/")]
+    Host,
+    #[error("its port is not a number from 1 to 65535")]
+    Port,
+    #[error(
+        "it has a query or a fragment; give the part that all files have in common, up to a `/`"
+    )]
+    Query,
+    #[error(
+        "it holds a space, a control character or a letter outside ASCII; write those as %20 and the like"
+    )]
+    Character,
+}
+
+impl OriginUrl {
+    pub(crate) fn parse(text: &str) -> Result<Self, OriginUrlError> {
+        if text.chars().any(|c| !c.is_ascii_graphic()) {
+            return Err(OriginUrlError::Character);
+        }
+        if text.contains(['?', '#']) {
+            return Err(OriginUrlError::Query);
+        }
+        let Split {
+            scheme,
+            userinfo,
+            host,
+            port,
+            rest,
+        } = split(text)?;
+        Ok(Self {
+            scheme,
+            userinfo: userinfo.map(Secret::new),
+            host: host.to_ascii_lowercase(),
+            port,
+            path: rest.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// The URL with user name and password, for the one who connects.
+    pub(crate) fn to_secret(&self) -> Secret {
+        match &self.userinfo {
+            Some(userinfo) => Secret::new(format!(
+                "{}://{}@{}{}/",
+                self.scheme,
+                userinfo.expose(),
+                self.authority(),
+                self.path
+            )),
+            None => Secret::new(self.to_string()),
+        }
+    }
+
+    /// Host and port to connect to.
+    pub(crate) fn address(&self) -> (&str, u16) {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        (host, self.effective_port())
+    }
+
+    /// Whether both are on the same scheme, host and port.
+    pub(crate) fn is_same_server(&self, other: &Self) -> bool {
+        self.scheme == other.scheme
+            && self.host == other.host
+            && self.effective_port() == other.effective_port()
+    }
+
+    /// The path and query, below this base, that `url` names; `None` where it lies elsewhere. A fragment
+    /// is dropped.
+    pub(crate) fn target_of<'a>(&self, url: &'a str) -> Option<&'a str> {
+        let url = url.split('#').next().unwrap_or(url);
+        let parts = split(url).ok()?;
+        let same = parts.scheme == self.scheme
+            && parts.host.eq_ignore_ascii_case(&self.host)
+            && parts.port.unwrap_or(default_port(parts.scheme)) == self.effective_port();
+        let below = parts.rest.strip_prefix(self.path.as_str())?;
+        (same && below.starts_with('/')).then_some(below)
+    }
+
+    fn effective_port(&self) -> u16 {
+        self.port.unwrap_or(default_port(self.scheme))
+    }
+
+    fn authority(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.host),
+            None => self.host.clone(),
+        }
+    }
+}
+
+impl fmt::Display for OriginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}/", self.scheme, self.authority(), self.path)
+    }
+}
+
+impl fmt::Debug for OriginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OriginUrl({self})")
+    }
+}
+
+struct Split<'a> {
+    scheme: &'static str,
+    userinfo: Option<&'a str>,
+    host: &'a str,
+    port: Option<u16>,
+    rest: &'a str,
+}
+
+fn split(text: &str) -> Result<Split<'_>, OriginUrlError> {
+    let (scheme, after) = text.split_once("://").ok_or(OriginUrlError::Scheme)?;
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => "http",
+        "https" => "https",
+        _ => return Err(OriginUrlError::Scheme),
+    };
+    let end = after.find(['/', '?']).unwrap_or(after.len());
+    let (authority, rest) = after.split_at(end);
+    // The last `@`: what stands before it may hold others, however wrongly.
+    let (userinfo, server) = match authority.rsplit_once('@') {
+        Some((userinfo, server)) => (Some(userinfo), server),
+        None => (None, authority),
+    };
+    // A colon inside brackets belongs to an IPv6 address.
+    let colon = server
+        .rfind(':')
+        .filter(|at| server.rfind(']').is_none_or(|bracket| bracket < *at));
+    let (host, port) = match colon {
+        Some(at) => {
+            let port = server[at + 1..].parse().map_err(|_| OriginUrlError::Port)?;
+            if port == 0 {
+                return Err(OriginUrlError::Port);
+            }
+            (&server[..at], Some(port))
+        }
+        None => (server, None),
+    };
+    if host.is_empty() {
+        return Err(OriginUrlError::Host);
+    }
+    Ok(Split {
+        scheme,
+        userinfo,
+        host,
+        port,
+        rest,
+    })
+}
+
+fn default_port(scheme: &str) -> u16 {
+    if scheme == "https" { 443 } else { 80 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> OriginUrl {
+        OriginUrl::parse(text).unwrap()
+    }
+
+    #[test]
+    fn it_is_printed_without_credentials() {
+        let base = url("HTTPS://user:p@ss@Media.example.org/library");
+        assert_eq!(base.to_string(), "https://media.example.org/library/");
+        assert!(!format!("{base:?}").contains("ss"));
+        assert_eq!(
+            base.to_secret().expose(),
+            "https://user:p@ss@media.example.org/library/"
+        );
+        assert_eq!(url("http://[::1]:8080").address(), ("::1", 8080));
+        assert_eq!(url("http://[::1]/a/").to_string(), "http://[::1]/a/");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        for (text, error) in [
+            ("media.example.org", OriginUrlError::Scheme),
+            ("ftp://media.example.org/", OriginUrlError::Scheme),
+            ("https://", OriginUrlError::Host),
+            ("https:///library", OriginUrlError::Host),
+            ("https://h:0/", OriginUrlError::Port),
+            ("https://h:http/", OriginUrlError::Port),
+            ("https://h/a?token=1", OriginUrlError::Query),
+            ("https://h/a b", OriginUrlError::Character),
+        ] {
+            assert_eq!(OriginUrl::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_below_it_is_recognised_whatever_its_spelling() {
+        let base = url("https://media.example.org/library/");
+        for (text, target) in [
+            ("https://media.example.org/library/a.mkv", Some("/a.mkv")),
+            (
+                "https://MEDIA.example.org:443/library/a?x=1#t=5",
+                Some("/a?x=1"),
+            ),
+            ("https://u:p@media.example.org/library/a", Some("/a")),
+            ("https://media.example.org/library", None),
+            ("https://media.example.org/library2/a", None),
+            ("http://media.example.org/library/a", None),
+            ("https://media.example.org:444/library/a", None),
+            ("https://other.example.org/library/a", None),
+        ] {
+            assert_eq!(base.target_of(text), target, "{text}");
+        }
+    }
+}

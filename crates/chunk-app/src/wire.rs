@@ -1,0 +1,286 @@
+//! What commands and the process that holds the cache say to each other: JSON over the socket, and the
+//! same JSON for scripts.
+
+use chunk_manager::{EntryState, EntryStatus, Statistics};
+use serde::{Deserialize, Serialize};
+
+/// The number that changes when a script would have to.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// What holds the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// A server for players.
+    Serve,
+    /// A fetch on its own; hands over to a server.
+    Fetch,
+    /// A short command; fetches nothing.
+    Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Instance {
+    pub(crate) role: Role,
+    pub(crate) pid: u32,
+}
+
+/// The answer of `status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StatusReport {
+    pub(crate) schema: u32,
+    pub(crate) origins: Vec<OriginReport>,
+    pub(crate) entries: Vec<EntryReport>,
+    pub(crate) stored_bytes: u64,
+    pub(crate) queue: QueueReport,
+    pub(crate) activity: ActivityReport,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OriginReport {
+    pub(crate) name: String,
+    pub(crate) mount: String,
+    pub(crate) url: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EntryReport {
+    /// As players ask for it, the values of its query hidden.
+    pub(crate) path: String,
+    pub(crate) state: String,
+    /// Why it failed, if it did.
+    pub(crate) reason: Option<String>,
+    pub(crate) total_bytes: Option<u64>,
+    pub(crate) recorded_bytes: u64,
+    pub(crate) readable_bytes: u64,
+    pub(crate) queued_bytes: u64,
+    /// Recorded bytes in per cent of all, rounded down to a tenth: 100 only when nothing is missing.
+    pub(crate) coverage_percent: Option<f64>,
+    pub(crate) pinned: bool,
+    pub(crate) readers: usize,
+    pub(crate) content_type: Option<String>,
+    pub(crate) accessed_unix: i64,
+    pub(crate) download_bytes_per_second: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct QueueReport {
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    pub(crate) transfers: u64,
+}
+
+/// Counted since the process that answers started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ActivityReport {
+    pub(crate) readers: u64,
+    pub(crate) bytes_served: u64,
+    pub(crate) bytes_served_from_cache: u64,
+    pub(crate) bytes_from_origin: u64,
+    pub(crate) bytes_wasted: u64,
+    pub(crate) origin_requests: u64,
+    pub(crate) evicted_bytes: u64,
+    pub(crate) checksum_failures: u64,
+    pub(crate) download_bytes_per_second: u64,
+    /// Reads that found their bytes, of all; nothing before the first read.
+    pub(crate) hit_ratio: Option<f64>,
+    pub(crate) store_failing: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FetchOrder {
+    pub(crate) targets: Vec<String>,
+}
+
+/// One line of the answer to a fetch. Every file gets one `done` or `failed`, and an `end` follows the last
+/// of them, unless whoever answers ends first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum FetchEvent {
+    Progress {
+        path: String,
+        recorded_bytes: u64,
+        total_bytes: Option<u64>,
+        bytes_per_second: Option<u64>,
+    },
+    Done {
+        path: String,
+        total_bytes: u64,
+    },
+    Failed {
+        path: String,
+        reason: String,
+    },
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VerifyOrder {
+    pub(crate) repair: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VerifyAnswer {
+    pub(crate) entries: u64,
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bad: Vec<BadBlockReport>,
+    pub(crate) repaired: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BadBlockReport {
+    pub(crate) path: String,
+    pub(crate) start_byte: u64,
+    /// Inclusive.
+    pub(crate) end_byte: u64,
+}
+
+/// `None` stands for everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EvictOrder {
+    pub(crate) path: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EvictAnswer {
+    pub(crate) freed_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PinOrder {
+    pub(crate) path: String,
+    pub(crate) pinned: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PinAnswer {
+    pub(crate) path: String,
+    pub(crate) pinned: bool,
+}
+
+/// What a refused order is answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// Whether the order made no sense as it stood.
+    pub(crate) usage: bool,
+    pub(crate) error: String,
+}
+
+/// A durable job, as `/v1/jobs` lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobReport {
+    pub(crate) path: String,
+    pub(crate) state: String,
+    pub(crate) queued_bytes: u64,
+    pub(crate) recorded_bytes: u64,
+    pub(crate) total_bytes: Option<u64>,
+}
+
+impl From<&EntryStatus> for EntryReport {
+    fn from(entry: &EntryStatus) -> Self {
+        let (state, reason) = state_and_reason(&entry.state);
+        Self {
+            path: entry.key.to_string(),
+            state: state.to_owned(),
+            reason,
+            total_bytes: entry.total_len,
+            recorded_bytes: entry.recorded_bytes,
+            readable_bytes: entry.readable_bytes,
+            queued_bytes: entry.queued_bytes,
+            coverage_percent: entry
+                .total_len
+                .map(|total| percent(entry.recorded_bytes, total)),
+            pinned: entry.pinned,
+            readers: entry.readers,
+            content_type: entry.content_type.as_deref().map(str::to_owned),
+            accessed_unix: entry.accessed_unix,
+            download_bytes_per_second: entry.download_rate,
+        }
+    }
+}
+
+impl ActivityReport {
+    pub(crate) fn new(statistics: &Statistics, entries: &[EntryStatus]) -> Self {
+        Self {
+            readers: statistics.readers,
+            bytes_served: statistics.bytes_served,
+            bytes_served_from_cache: statistics.bytes_served_from_cache,
+            bytes_from_origin: statistics.bytes_from_origin,
+            bytes_wasted: statistics.bytes_wasted,
+            origin_requests: statistics.origin_requests,
+            evicted_bytes: statistics.evicted_bytes,
+            checksum_failures: statistics.checksum_failures,
+            download_bytes_per_second: entries.iter().filter_map(|e| e.download_rate).sum(),
+            hit_ratio: ratio(statistics.hits, statistics.misses),
+            store_failing: statistics.store_failing,
+        }
+    }
+}
+
+/// The name of a state in JSON and tables, and why it failed.
+pub(crate) fn state_and_reason(state: &EntryState) -> (&'static str, Option<String>) {
+    match state {
+        EntryState::NotStarted => ("not_started", None),
+        EntryState::Probing => ("probing", None),
+        EntryState::Downloading => ("downloading", None),
+        EntryState::Paused => ("paused", None),
+        EntryState::Complete => ("complete", None),
+        EntryState::Failed(reason) => ("failed", Some(reason.to_string())),
+        _ => ("unknown", None),
+    }
+}
+
+/// Rounded down to a tenth, so that 99.99 % is never shown as all.
+fn percent(part: u64, whole: u64) -> f64 {
+    if part >= whole {
+        return 100.0;
+    }
+    let tenths = u128::from(part) * 1000 / u128::from(whole);
+    u32::try_from(tenths).map_or(100.0, |tenths| f64::from(tenths) / 10.0)
+}
+
+/// Hits of all, to a thousandth.
+fn ratio(hits: u64, misses: u64) -> Option<f64> {
+    let all = u128::from(hits) + u128::from(misses);
+    let thousandths = (u128::from(hits) * 1000).checked_div(all)?;
+    u32::try_from(thousandths)
+        .ok()
+        .map(|thousandths| f64::from(thousandths) / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap07_coverage_is_whole_only_when_nothing_is_missing() {
+        assert!((percent(0, 10) - 0.0).abs() < 1e-9);
+        assert!((percent(999_999, 1_000_000) - 99.9).abs() < 1e-9);
+        assert!((percent(10, 10) - 100.0).abs() < 1e-9);
+        assert!((percent(0, 0) - 100.0).abs() < 1e-9);
+        assert!((percent(u64::MAX - 1, u64::MAX) - 99.9).abs() < 1e-9);
+    }
+
+    #[test]
+    fn there_is_no_hit_ratio_before_the_first_read() {
+        assert_eq!(ratio(0, 0), None);
+        assert_eq!(ratio(1, 0), Some(1.0));
+        assert_eq!(ratio(1, 3), Some(0.25));
+        assert_eq!(ratio(u64::MAX, u64::MAX), Some(0.5));
+    }
+
+    #[test]
+    fn events_have_the_form_that_scripts_read() {
+        let event = FetchEvent::Progress {
+            path: "/a".to_owned(),
+            recorded_bytes: 1,
+            total_bytes: None,
+            bytes_per_second: None,
+        };
+        assert_eq!(
+            serde_json::to_string(&event).unwrap(),
+            r#"{"event":"progress","path":"/a","recorded_bytes":1,"total_bytes":null,"bytes_per_second":null}"#
+        );
+    }
+}
