@@ -19,8 +19,10 @@ use self::measure::Row;
 use crate::child::empty_folder;
 use crate::chunkd::{self, Chunkd, Profile};
 
-const USAGE: &str = "usage: cargo xtask bench cold | seek [--chunkd PROGRAM] [--no-record]
-  --chunkd     a program that is there already, instead of a release build
+const USAGE: &str =
+    "usage: cargo xtask bench cold | seek [--debug | --chunkd PROGRAM] [--no-record]
+  --debug      a debug build of chunkd instead of a release build
+  --chunkd     a program that is there already
   --no-record  leaves docs/benchmarks.md as it is";
 
 /// Runs one table; the exit code is 1 when a target is missed.
@@ -32,18 +34,25 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode> {
         _ => bail!("{USAGE}"),
     };
     let mut program: Option<PathBuf> = None;
+    let mut profile = Profile::Release;
     let mut recorded = true;
     let mut rest = rest.iter();
     while let Some(arg) = rest.next() {
         match *arg {
+            "--debug" => profile = Profile::Debug,
             "--chunkd" => program = Some(std::path::absolute(rest.next().context(USAGE)?)?),
             "--no-record" => recorded = false,
             _ => bail!("{USAGE}"),
         }
     }
+    let build = match (&program, profile) {
+        (Some(_), _) => "a given program",
+        (None, Profile::Debug) => "debug build",
+        (None, Profile::Release) => "release build",
+    };
     let program = match program {
         Some(program) => program,
-        None => chunkd::build(Profile::Release)?,
+        None => chunkd::build(profile)?,
     };
     let work = chunkd::target_folder()?.join("bench");
     empty_folder(&work)?;
@@ -53,7 +62,7 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode> {
         println!("{row}");
     }
     if recorded {
-        record::write(name, &rows, &chunkd)?;
+        record::write(name, build, &rows, &chunkd)?;
     }
     let missed = rows.iter().filter(|row| !row.is_met()).count();
     println!(

@@ -231,6 +231,7 @@ impl Run {
             commands.verify()?;
             commands.status_is_the_same(&beside)
         });
+        // The others were evicted above, so that the largest file belongs to the film that is fetched here.
         // Nobody may hold the folder when its files are damaged, however the checks before went.
         drop(serving);
         report.check("damage", || damage::found_and_refetched(&commands));

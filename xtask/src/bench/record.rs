@@ -11,10 +11,10 @@ use crate::chunkd::Chunkd;
 use crate::run::{output, root};
 
 /// Replaces what stands between `<!-- bench NAME -->` and `<!-- /bench NAME -->`.
-pub(super) fn write(name: &str, rows: &[Row], chunkd: &Chunkd) -> Result<()> {
+pub(super) fn write(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<()> {
     let path = root().join("docs/benchmarks.md");
     let document = fs::read_to_string(&path).context("docs/benchmarks.md")?;
-    let table = table(name, rows, chunkd)?;
+    let table = table(name, build, rows, chunkd)?;
     let document = replace(&document, name, &table)
         .with_context(|| format!("docs/benchmarks.md has no markers for `{name}`"))?;
     fs::write(path, document)?;
@@ -22,9 +22,9 @@ pub(super) fn write(name: &str, rows: &[Row], chunkd: &Chunkd) -> Result<()> {
     Ok(())
 }
 
-fn table(name: &str, rows: &[Row], chunkd: &Chunkd) -> Result<String> {
+fn table(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<String> {
     let mut text = format!(
-        "`cargo xtask bench {name}`, {}; {}; {}; Linux {}, {} cores.\n\n",
+        "`cargo xtask bench {name}`, {}; {}, {build}; {}; Linux {}, {} cores.\n\n",
         today()?,
         first_line(&mut Command::new(&chunkd.program))?,
         first_line(&mut Command::new("rustc"))?,

@@ -12,7 +12,7 @@ use super::playback::whole_file;
 /// What is checked, and therefore refetched, as one piece.
 const BLOCK: u64 = 64 << 10;
 
-/// Damages the cache while nobody serves it, then lets `verify --repair` and a player find out.
+/// Damages the one film that is cached, while nobody serves it, then lets `verify --repair` and a player find out.
 pub(super) fn found_and_refetched(commands: &Commands<'_>) -> Result<String> {
     let chunkd = commands.chunkd;
     let before = chunkd.call(&["verify"])?;
@@ -30,10 +30,9 @@ pub(super) fn found_and_refetched(commands: &Commands<'_>) -> Result<String> {
     }
     let sent_before = commands.origin.sent()?;
     let serving = chunkd.serve(commands.origin.address)?;
-    for film in commands.films {
-        let path = format!("/{}", film.name);
-        whole_file(commands.curl, serving.address, &path, film)?;
-    }
+    let film = commands.film;
+    let path = format!("/{}", film.name);
+    whole_file(commands.curl, serving.address, &path, film)?;
     let sent = commands.origin.sent_since(sent_before)?;
     if sent.bytes == 0 || sent.bytes > BLOCK {
         bail!(
