@@ -109,11 +109,13 @@ impl Commands<'_> {
     fn succeeds(&self, args: &[&str]) -> Result<String> {
         let output = self.chunkd.call(args)?;
         if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stdout);
             bail!(
-                "chunkd {} ended with {}: {}",
+                "chunkd {} ended with {}: {} (its last line of output: {})",
                 args.join(" "),
                 output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
+                String::from_utf8_lossy(&output.stderr).trim(),
+                said.lines().last().unwrap_or_default()
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
