@@ -180,10 +180,15 @@ impl ChunkManager {
                 total_len: current.representation.total_len,
             };
             let mut bad = Vec::new();
-            for (block, &crc) in row.blocks.iter().zip(&row.checksums) {
-                let block = block as u64;
+            for (index, &crc) in row.blocks.iter().zip(&row.checksums) {
+                let block = index as u64;
                 report.blocks += 1;
                 if self.is_good(place, &row, block, crc, report).await {
+                    continue;
+                }
+                // It may have been evicted, or written anew, since the row was read.
+                let now = self.inner.store.segment(current.id, row.segment).await?;
+                if now.is_none_or(|now| now.epoch != row.epoch || !now.blocks.contains(index)) {
                     continue;
                 }
                 add(&self.inner.counters.checksum_failures, 1);
@@ -289,15 +294,20 @@ impl ChunkManager {
             if live.reader_count() > 0 {
                 return Err(ManagerError::InUse);
             }
-            self.inner.dirty.forget(&live);
             let (done, closed) = oneshot::channel();
-            let close = Command::Close { live, done };
+            let close = Command::Close {
+                live: Arc::clone(&live),
+                done,
+            };
             self.inner
                 .commands
                 .send(close)
                 .map_err(|_| ManagerError::Closed)?;
             closed.await.map_err(|_| ManagerError::Closed)?;
+            live.give_up().await;
+            self.inner.dirty.forget(&live);
         }
+        let _alone = self.inner.recording.lock().await;
         let rows = self.inner.jobs().rows(record.id);
         for job in rows {
             self.inner.jobs().remove(record.id, job.range);
@@ -308,7 +318,7 @@ impl ChunkManager {
             .await?;
         let mut freed = 0;
         if let Some(current) = &record.current {
-            freed = self.remove_bytes(record, current.id).await?;
+            freed = self.remove_bytes(current.id).await?;
         }
         self.inner.space.pin(record.id, false);
         self.inner.forget_key(record.id);
@@ -318,13 +328,9 @@ impl ChunkManager {
         Ok(freed)
     }
 
-    async fn remove_bytes(
-        &self,
-        record: &EntryRecord,
-        generation: GenerationId,
-    ) -> Result<u64, ManagerError> {
+    async fn remove_bytes(&self, generation: GenerationId) -> Result<u64, ManagerError> {
         self.inner.bytes.remove_generation(generation).await?;
-        let freed = self.inner.space.generation_removed(record.id, generation);
+        let freed = self.inner.space.generation_removed(generation);
         add(&self.inner.counters.evicted_bytes, freed);
         set(&self.inner.counters.stored_bytes, self.inner.space.used());
         Ok(freed)

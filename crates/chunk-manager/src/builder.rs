@@ -106,6 +106,8 @@ impl Builder {
         tokio::spawn(driver.drive());
         let recorder = tokio::spawn(Arc::clone(&inner).keep_recording());
         resume(&inner).await;
+        // The cap may have been lowered since the last start.
+        inner.evict_excess().await;
         Ok(ChunkManager::new(inner, recorder.abort_handle()))
     }
 }
@@ -127,14 +129,8 @@ async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
     let mut known = std::collections::BTreeSet::new();
     for entry in &entries {
         inner.remember_key(entry.id, Arc::clone(&entry.key));
-        let bytes = entry
-            .current
-            .as_ref()
-            .map_or(0, |current| current.recorded_bytes);
         known.extend(entry.current.as_ref().map(|current| current.id));
-        inner
-            .space
-            .found(entry.id, bytes, entry.accessed_unix, entry.pinned);
+        inner.space.found(entry);
     }
     crate::counters::set(&inner.counters.stored_bytes, inner.space.used());
     for generation in inner.store.retired_generations().await? {
@@ -150,6 +146,10 @@ async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
     }
     let jobs = inner.store.jobs().await?;
     inner.jobs().restore(jobs);
+    // Their sequence begins anew, so all are written anew: old numbers would come after new ones.
+    for entry in inner.jobs().entries() {
+        inner.dirty.mark_jobs(entry);
+    }
     // A process that was killed may have left entries of which nothing was ever known.
     let unused: Vec<chunk_ports::StoreWrite> = entries
         .iter()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chunk_core::scheduler::{
     Action, Config, Failure, Input, Outcome, ReaderId, RunId, Scheduler, SourceId,
 };
-use chunk_core::{ByteRange, Tick};
+use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 use chunk_ports::{CacheEvent, FetchError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -17,6 +17,7 @@ use crate::error::OpenError;
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::run::{RunControl, RunTask, is_page_for_media};
+use crate::waiters::Told;
 
 /// How long an entry stays open after its last reader: players close and reopen.
 const IDLE: Duration = Duration::from_secs(60);
@@ -158,6 +159,10 @@ impl Driver {
             Command::RunEnded { run, live, result } => self.run_ended(run, &live, result),
             Command::LengthLearned { live, total_len } => {
                 live.learn_length(total_len);
+                // Nobody could tell before that the last chunk was whole.
+                if let Some(last) = total_len.checked_sub(1) {
+                    self.inner.announce(&live, last, 1);
+                }
                 self.handle(Input::LengthLearned {
                     source: live.source,
                     total_len,
@@ -259,7 +264,7 @@ impl Driver {
         };
         match outcome {
             Outcome::Served => {}
-            Outcome::Cancelled => live.cancel_waits(range),
+            Outcome::Cancelled => live.tell_waits(range, &Told::Cancelled),
             Outcome::Failed => {
                 let reason = self
                     .errors
@@ -293,7 +298,13 @@ impl Driver {
                 return;
             }
         }
-        self.errors.insert(live.source, OpenError::from(&error));
+        let reported = match &error {
+            FetchError::Changed { .. } => OpenError::Refused {
+                reason: "a page in place of the file".to_owned(),
+            },
+            other => OpenError::from(other),
+        };
+        self.errors.insert(live.source, reported);
         let failure = if error.is_retryable() {
             add(&self.inner.counters.retries, 1);
             Failure::Transient {
@@ -313,6 +324,8 @@ impl Driver {
         self.handle(Input::SourceFailed {
             source: live.source,
         });
+        // Those who asked for its bytes are told while it is still known.
+        self.act();
         self.lives.remove(&live.source);
         self.idle.remove(&live.source);
         self.errors.remove(&live.source);
@@ -324,30 +337,49 @@ impl Driver {
         if live.reader_count() > 0 {
             return;
         }
+        if live.lock().is_superseded {
+            // It was kept for its readers only.
+            let inner = Arc::clone(&self.inner);
+            tokio::spawn(async move {
+                if let Err(error) = inner.remove_retired().await {
+                    tracing::warn!(%error, "bytes of a former version could not be removed");
+                }
+            });
+            return;
+        }
         if self.inner.fill {
-            // Background fill ends with its reader; durable work goes on.
-            if let Some(all) = ByteRange::try_new(0, u64::MAX) {
-                self.handle(Input::Cancelled {
-                    source: live.source,
-                    range: all,
-                });
-            }
-            for job in self.inner.jobs().rows(live.entry) {
-                let input = Input::Requested {
-                    source: live.source,
-                    range: job.range,
-                    priority: job.priority,
-                };
-                self.scheduler.handle(self.inner.clock.now(), input);
-            }
+            self.end_fill(live);
         }
         let idle = if live.lock().meta.is_some() {
             IDLE
         } else {
             UNKNOWN_IDLE
         };
-        self.idle
-            .insert(live.source, self.inner.clock.now() + idle);
+        self.idle.insert(live.source, self.inner.clock.now() + idle);
+    }
+
+    /// Background fill ends with its reader; what somebody asked for goes on.
+    fn end_fill(&mut self, live: &Live) {
+        let asked: RangeSet = self
+            .inner
+            .jobs()
+            .rows(live.entry)
+            .into_iter()
+            .map(|job| job.range)
+            .collect();
+        let fill: Vec<ByteRange> = self
+            .scheduler
+            .queue()
+            .demands(live.source)
+            .filter(|demand| demand.priority == Priority::Low)
+            .flat_map(|demand| asked.gaps(demand.range).collect::<Vec<_>>())
+            .collect();
+        for range in fill {
+            self.handle(Input::Cancelled {
+                source: live.source,
+                range,
+            });
+        }
     }
 
     fn close_idle(&mut self) {
@@ -413,16 +445,17 @@ impl Driver {
             live.close();
             self.inner.dirty.mark(&live);
         }
+        // What was opened too late to be known here.
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Opened { live, .. } = command {
+                live.close();
+            }
+        }
     }
 }
 
 impl Inner {
-    /// The next one to open this entry starts over from the origin's answer.
-    pub(crate) fn start_over(&self, live: &Arc<Live>) {
-        self.unregister(live);
-        self.suspects().insert(Arc::clone(&live.key));
-    }
-
     /// Takes `live` out of the registry if nobody but registry and driver holds it.
     fn release(&self, live: &Arc<Live>) -> bool {
         /// The registry's, the driver's, and that of the caller.

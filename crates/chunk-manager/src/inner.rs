@@ -3,11 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use chunk_core::scheduler::{Input, ReaderId, SourceId};
-use chunk_core::{BLOCK_SIZE, CacheKey, ChunkSize, EntryId};
-use chunk_ports::{ByteStore, ChunkFetcher, ChunkStore, Clock, EventSink, Resource};
+use chunk_core::{BLOCK_SIZE, CacheKey, ChunkSize, EntryId, GenerationId};
+use chunk_ports::{
+    ByteStore, ChunkFetcher, ChunkStore, ChunkStoreError, Clock, EntryRecord, EventSink,
+    GenerationRecord, Resource, SegmentSummary,
+};
 use tokio::sync::{OnceCell, mpsc};
 
 use crate::counters::Counters;
@@ -35,14 +38,19 @@ pub(crate) struct Inner {
     pub(crate) limits: RwLock<Limits>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) counters: Counters,
-    pub(crate) memory: MemoryBudget,
+    pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) space: Space,
     pub(crate) dirty: Dirty,
+    /// Held while rows are built and committed, and while they are removed: an older row must neither
+    /// replace a newer one nor come back.
+    pub(crate) recording: tokio::sync::Mutex<()>,
     pub(crate) jobs: Mutex<JobBook>,
     pub(crate) is_closed: AtomicBool,
     registry: Mutex<Registry>,
     /// Keys whose origin is known to have another representation than the index.
     suspects: Mutex<HashSet<Arc<CacheKey>>>,
+    /// Representations that are no longer their entry's current one and may have readers yet.
+    superseded: Mutex<Vec<Weak<Live>>>,
     /// Held shared while an entry is looked up, and alone while an unused one is removed, so that nobody
     /// is given the number of an entry that is going away.
     pub(crate) entries: tokio::sync::RwLock<()>,
@@ -52,6 +60,9 @@ pub(crate) struct Inner {
     next_source: AtomicU64,
     next_volatile: AtomicU64,
 }
+
+/// A generation with its segments.
+type Recorded = (GenerationRecord, Vec<SegmentSummary>);
 
 /// What an [`Inner`] is made of.
 pub(crate) struct Parts {
@@ -69,7 +80,7 @@ pub(crate) struct Parts {
 impl Inner {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
-            memory: MemoryBudget::new(parts.limits.memory),
+            memory: Arc::new(MemoryBudget::new(parts.limits.memory)),
             space: Space::new(&parts.limits),
             store: parts.store,
             bytes: parts.bytes,
@@ -82,10 +93,12 @@ impl Inner {
             commands: parts.commands,
             counters: Counters::default(),
             dirty: Dirty::default(),
+            recording: tokio::sync::Mutex::new(()),
             jobs: Mutex::new(JobBook::default()),
             is_closed: AtomicBool::new(false),
             registry: Mutex::new(HashMap::new()),
             suspects: Mutex::new(HashSet::new()),
+            superseded: Mutex::new(Vec::new()),
             entries: tokio::sync::RwLock::new(()),
             keys: Mutex::new(HashMap::new()),
             next_reader: AtomicU64::new(1),
@@ -185,13 +198,43 @@ impl Inner {
     /// Removes `live` from the registry, if it is the one registered.
     pub(crate) fn unregister(&self, live: &Arc<Live>) {
         let mut registry = self.registry();
-        if registry
-            .get(&live.key)
-            .and_then(|cell| cell.get())
-            .is_some_and(|found| Arc::ptr_eq(found, live))
-        {
+        if is_registered(&registry, live) {
             registry.remove(&live.key);
         }
+    }
+
+    /// The next one to open this entry starts over from the origin's answer. Changes nothing the second
+    /// time: by then another representation may be open, of which nothing is suspected.
+    pub(crate) fn start_over(&self, live: &Arc<Live>) {
+        let mut registry = self.registry();
+        if is_registered(&registry, live) {
+            // Suspected first: whoever finds the registry empty loads what the index has.
+            self.suspects().insert(Arc::clone(&live.key));
+            // Those who read it go on with what is cached of it.
+            self.superseded().push(Arc::downgrade(live));
+            registry.remove(&live.key);
+        }
+    }
+
+    fn superseded(&self) -> MutexGuard<'_, Vec<Weak<Live>>> {
+        self.superseded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The generations that somebody reads or may read.
+    pub(crate) fn generations_in_use(&self) -> Vec<GenerationId> {
+        let mut in_use: Vec<GenerationId> = self
+            .lives()
+            .iter()
+            .filter_map(|live| live.generation_now())
+            .collect();
+        self.superseded().retain(|live| {
+            let live = live.upgrade().filter(|live| live.reader_count() > 0);
+            in_use.extend(live.as_ref().and_then(|live| live.generation_now()));
+            live.is_some()
+        });
+        in_use
     }
 
     /// The open representation of a key; loads what the index has of it. Asks no origin.
@@ -213,9 +256,8 @@ impl Inner {
         let now = self.clock.unix_seconds();
         let source = self.new_source();
         let _present = self.entries.read().await;
-        let record = self.store.ensure_entry(&resource.key, now).await;
-        let live = match record {
-            Ok(record) => {
+        let live = match self.recorded(resource, now).await {
+            Ok((record, current)) => {
                 self.remember_key(record.id, Arc::clone(&record.key));
                 let live = Live::new(
                     source,
@@ -223,13 +265,10 @@ impl Inner {
                     resource.clone(),
                     record.pinned,
                     record.accessed_unix,
+                    Arc::clone(&self.memory),
                 );
-                let is_suspect = self.suspects().remove(&record.key);
-                if let Some(current) = record
-                    .current
-                    .filter(|current| !is_suspect && is_usable(current, now))
-                    && let Ok(segments) = self.store.segments(current.id).await
-                {
+                self.suspects().remove(&record.key);
+                if let Some((current, segments)) = current {
                     self.space
                         .opened(record.id, &current, &segments, record.pinned);
                     live.adopt(&current, segments);
@@ -241,7 +280,14 @@ impl Inner {
                 self.counters.store_failing.store(true, Ordering::Relaxed);
                 let entry = self.volatile_entry();
                 self.remember_key(entry, Arc::clone(&resource.key));
-                let live = Live::new(source, entry, resource.clone(), false, now);
+                let live = Live::new(
+                    source,
+                    entry,
+                    resource.clone(),
+                    false,
+                    now,
+                    Arc::clone(&self.memory),
+                );
                 live.lock().caching = crate::live::Caching::Never;
                 live
             }
@@ -255,7 +301,7 @@ impl Inner {
                 state.readable.clone(),
             )
         };
-        drop(self.commands.send(Command::Opened {
+        let opened = self.commands.send(Command::Opened {
             live: Arc::clone(&live),
             input: Input::SourceOpened {
                 source,
@@ -263,14 +309,48 @@ impl Inner {
                 accepts_ranges,
                 present,
             },
-        }));
+        });
+        if opened.is_err() {
+            // Shut down meanwhile: nobody would ever tell those who wait.
+            live.close();
+        }
         live
     }
+
+    /// What the index has of an entry: its record, and the generation that may be used again.
+    async fn recorded(
+        &self,
+        resource: &Resource,
+        now: i64,
+    ) -> Result<(EntryRecord, Option<Recorded>), ChunkStoreError> {
+        let mut record = self.store.ensure_entry(&resource.key, now).await?;
+        let is_suspect = self.suspects().contains(&record.key);
+        let current = record
+            .current
+            .take()
+            .filter(|current| !is_suspect && is_usable(current, now));
+        // A generation that cannot be looked up now is not to be replaced by an empty one.
+        let recorded = match current {
+            Some(current) => {
+                let segments = self.store.segments(current.id).await?;
+                Some((current, segments))
+            }
+            None => None,
+        };
+        Ok((record, recorded))
+    }
+}
+
+fn is_registered(registry: &Registry, live: &Arc<Live>) -> bool {
+    registry
+        .get(&live.key)
+        .and_then(|cell| cell.get())
+        .is_some_and(|found| Arc::ptr_eq(found, live))
 }
 
 /// Whether recorded bytes may be used again after the entry was closed: the origin can tell whether it still
 /// has the same representation, or promised that it will not change for now.
-fn is_usable(generation: &chunk_ports::GenerationRecord, now_unix: i64) -> bool {
+fn is_usable(generation: &GenerationRecord, now_unix: i64) -> bool {
     generation.representation.total_len.is_some()
         && (generation.representation.is_reusable()
             || generation.freshness.fresh_until_unix > now_unix)

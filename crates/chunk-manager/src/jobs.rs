@@ -1,6 +1,6 @@
 //! The durable part of what was asked for explicitly.
 
-use chunk_core::{ByteRange, DemandQueue, EntryId, Priority};
+use chunk_core::{ByteRange, DemandQueue, EntryId, Priority, RangeSet};
 use chunk_ports::{JobRange, JobRecord};
 
 /// MEDIUM and LOW requests that are not recorded yet, as they stand in the index.
@@ -32,15 +32,38 @@ impl JobBook {
         self.queue.cancel(entry, range) > 0
     }
 
+    /// Drops what is recorded, and what lies past the file's end: no byte of that will ever come.
+    /// Returns whether that changed anything.
+    pub(crate) fn settle(
+        &mut self,
+        entry: EntryId,
+        done: &RangeSet,
+        total_len: Option<u64>,
+    ) -> bool {
+        let past_end = total_len.and_then(|len| ByteRange::try_new(len, u64::MAX));
+        let mut has_changed = false;
+        for range in done.iter().chain(past_end) {
+            has_changed |= self.remove(entry, range);
+        }
+        has_changed
+    }
+
     /// The entry's rows in the index.
     pub(crate) fn rows(&self, entry: EntryId) -> Vec<JobRange> {
+        self.rows_without(entry, &RangeSet::new())
+    }
+
+    /// The entry's rows once the bytes of `done` are recorded.
+    pub(crate) fn rows_without(&self, entry: EntryId, done: &RangeSet) -> Vec<JobRange> {
         let mut rows: Vec<JobRange> = self
             .queue
             .demands(entry)
-            .map(|demand| JobRange {
-                range: demand.range,
-                priority: demand.priority,
-                sequence: demand.sequence,
+            .flat_map(|demand| {
+                done.gaps(demand.range).map(move |range| JobRange {
+                    range,
+                    priority: demand.priority,
+                    sequence: demand.sequence,
+                })
             })
             .collect();
         rows.sort_by_key(|row| row.range.start());
@@ -90,6 +113,8 @@ mod tests {
                 .all(|pair| pair[0].range.end() <= pair[1].range.start())
         );
         assert_eq!(rows.iter().map(|row| row.range.len()).sum::<u64>(), 90);
+        let left = book.rows_without(entry, &RangeSet::from_iter([range(20, 90)]));
+        assert_eq!(left.iter().map(|row| row.range.len()).sum::<u64>(), 20);
         assert!(book.remove(entry, range(0, 100)));
         assert!(book.rows(entry).is_empty() && book.entries().is_empty());
     }

@@ -15,13 +15,14 @@ use chunk_core::{
     Representation, Tick,
 };
 use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentKey, SegmentSummary};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::error::{OpenError, ReadError};
 use crate::integrity::block_range;
+use crate::memory::MemoryBudget;
 use crate::segment::Segment;
 use crate::tail::{KEPT, RING, Tail};
-use crate::waiters::{Token, Waiters};
+use crate::waiters::{Token, Told, Waiters};
 
 /// What is known of a representation once its origin, or the index, has told.
 #[derive(Clone, Debug)]
@@ -67,6 +68,8 @@ pub(crate) struct Live {
     /// Whether the origin has confirmed the representation in this session, or need not be asked.
     is_validated: AtomicBool,
     pub(crate) generation: watch::Sender<Generation>,
+    /// Held shared during a write, and alone while bytes are being given up.
+    pub(crate) writing: RwLock<()>,
     readers: AtomicUsize,
     state: Mutex<State>,
 }
@@ -93,11 +96,17 @@ pub(crate) struct State {
     /// Raised with each failure, so that a waiter can tell one that happened while it waited.
     failures: u64,
     failure: Option<Failure>,
+    /// Whether no byte has come and nobody has asked again since that failure.
+    is_failing: bool,
+    /// The origin's refusal to confirm what is cached.
+    refusal: Option<Failure>,
     arrival: RateEstimator,
     arrived_at: Tick,
     /// The origin has another representation: what is missing here will stay missing.
     pub(crate) is_superseded: bool,
     pub(crate) is_closed: bool,
+    /// The index does not have the representation any more.
+    pub(crate) is_removed: bool,
     pub(crate) accessed_unix: i64,
     pub(crate) pinned: bool,
 }
@@ -132,6 +141,7 @@ impl Live {
         resource: Resource,
         pinned: bool,
         accessed_unix: i64,
+        memory: Arc<MemoryBudget>,
     ) -> Self {
         Self {
             source,
@@ -140,6 +150,7 @@ impl Live {
             validation: Semaphore::new(1),
             is_validated: AtomicBool::new(false),
             generation: watch::Sender::new(Generation::Pending),
+            writing: RwLock::new(()),
             readers: AtomicUsize::new(0),
             state: Mutex::new(State {
                 resource,
@@ -148,7 +159,7 @@ impl Live {
                 stored: RangeSet::new(),
                 recorded: RangeSet::new(),
                 trusted: RangeSet::new(),
-                tail: Tail::default(),
+                tail: Tail::new(memory),
                 waiters: Waiters::default(),
                 segments: BTreeMap::new(),
                 positions: BTreeMap::new(),
@@ -156,10 +167,13 @@ impl Live {
                 caching: Caching::On,
                 failures: 0,
                 failure: None,
+                is_failing: false,
+                refusal: None,
                 arrival: RateEstimator::new(RateEstimator::WINDOW),
                 arrived_at: Tick::ZERO,
                 is_superseded: false,
                 is_closed: false,
+                is_removed: false,
                 accessed_unix,
                 pinned,
             }),
@@ -253,8 +267,9 @@ impl Live {
             state.caching = Caching::Never;
         }
         state.meta = Some(meta);
-        state.failure = None;
-        let woken = state.waiters.take_length();
+        state.is_failing = false;
+        // Not only those who wait for it: who waits for a byte past the end learns that there is none.
+        let woken = state.waiters.take_all();
         drop(state);
         wake(woken);
     }
@@ -292,7 +307,8 @@ impl Live {
             fresh += gap.len();
         }
         state.readable.insert(range);
-        state.failure = None;
+        // The failure itself stays: whoever was woken by it has yet to see it.
+        state.is_failing = false;
         let woken = state.waiters.take(range);
         drop(state);
         wake(woken);
@@ -301,12 +317,20 @@ impl Live {
 
     /// Notes that bytes are in the byte store; drops from memory what need not stay.
     ///
-    /// Nothing happens where the segment's epoch has changed since the write began.
-    pub(crate) fn stored(&self, range: ByteRange, segment: u32, epoch: u32, keep: bool) -> bool {
+    /// `None`, and nothing happens, where the segment's epoch has changed since the write began; else
+    /// whether bytes became readable by it that memory had dropped meanwhile.
+    pub(crate) fn stored(
+        &self,
+        range: ByteRange,
+        segment: u32,
+        epoch: u32,
+        keep: bool,
+    ) -> Option<bool> {
         let mut state = self.lock();
         if state.epoch(segment) != epoch {
-            return false;
+            return None;
         }
+        let is_regained = state.readable.insert(range) > 0;
         state.stored.insert(range);
         state.trusted.insert(range);
         state.tail.stored(range);
@@ -316,17 +340,49 @@ impl Live {
             Caching::On | Caching::Failing { .. } => Caching::On,
         };
         state.note_pending(range);
-        true
+        Some(is_regained)
     }
 
-    /// Forgets bytes that are only in memory beyond what the ring holds.
-    pub(crate) fn trim_ring(&self) -> RangeSet {
-        let mut state = self.lock();
-        let gone = state.tail.trim_ring(RING);
+    /// Drops from memory what is stored.
+    pub(crate) fn trim_stored(&self) {
+        self.lock().tail.trim_stored(0);
+    }
+
+    /// Forgets bytes that are only in memory and cannot be kept, beyond `allowance`: first those that no
+    /// reader is about to read.
+    pub(crate) fn trim_ring(&self, allowance: u64) -> RangeSet {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.caching == Caching::On {
+            return RangeSet::new();
+        }
+        let positions = &state.positions;
+        let gone = state.tail.trim_ring(allowance, |piece| {
+            positions.values().any(|&position| {
+                ByteRange::with_len(position, RING / 2)
+                    .is_ok_and(|wanted| wanted.overlaps(piece))
+            })
+        });
         for range in gone.iter() {
             state.readable.remove(range);
         }
         gone
+    }
+
+    /// The index's row of a segment has to change, and the bytes of former epochs may go then.
+    pub(crate) fn shrink(&self, segment: u32, former: Vec<u32>) {
+        let mut state = self.lock();
+        let found = state.segments.entry(segment).or_default();
+        found.former.extend(former);
+        found.is_shrunk = true;
+    }
+
+    /// The entry is being removed: nothing more is written, and nothing more is told of it to the index.
+    pub(crate) async fn give_up(&self) {
+        let _still = self.writing.write().await;
+        let mut state = self.lock();
+        state.caching = Caching::Never;
+        state.is_removed = true;
     }
 
     /// Forgets bytes for good: they can no longer be read and are no longer recorded.
@@ -339,6 +395,7 @@ impl Live {
     pub(crate) fn fail(&self, error: OpenError, now: Tick) {
         let mut state = self.lock();
         state.failures += 1;
+        state.is_failing = true;
         state.failure = Some(Failure { error, at: now });
         let woken = state.waiters.take_all();
         drop(state);
@@ -363,10 +420,44 @@ impl Live {
         wake(woken);
     }
 
-    /// Tells those who wait for requested bytes that nobody fetches them.
-    pub(crate) fn cancel_waits(&self, range: ByteRange) {
-        let woken = self.lock().waiters.cancel(range);
+    /// Tells those who wait for requested bytes what became of their request.
+    pub(crate) fn tell_waits(&self, range: ByteRange, told: &Told) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let woken = state.waiters.tell(range, told, &state.readable);
+        drop(guard);
         wake(woken);
+    }
+
+    /// Somebody asks for bytes: the failure of an earlier request says nothing about this one.
+    pub(crate) fn asked_again(&self) {
+        self.lock().is_failing = false;
+    }
+
+    /// The number of failures that are none of the present requests': one that no request and no byte has
+    /// followed is reported at once to whoever begins to wait.
+    pub(crate) fn failures_before_request(&self) -> u64 {
+        let state = self.lock();
+        state.failures - u64::from(state.is_failing)
+    }
+
+    /// The origin refuses to confirm what is cached.
+    pub(crate) fn refuse(&self, error: OpenError, now: Tick) {
+        self.lock().refusal = Some(Failure { error, at: now });
+    }
+
+    /// There are other credentials now.
+    pub(crate) fn forget_refusal(&self) {
+        self.lock().refusal = None;
+    }
+
+    /// That refusal, if it is no older than `since`.
+    pub(crate) fn refusal_since(&self, since: Tick) -> Option<OpenError> {
+        self.lock()
+            .refusal
+            .as_ref()
+            .filter(|refusal| refusal.at >= since)
+            .map(|refusal| refusal.error.clone())
     }
 
     /// The failure that was last reported, if it is no older than `since`.
@@ -413,6 +504,11 @@ impl State {
             .map_or(0, |segment| segment.epoch)
     }
 
+    /// How many failures there were.
+    pub(crate) const fn failures(&self) -> u64 {
+        self.failures
+    }
+
     /// Why waiting makes no sense, if it does not: something failed since the count was `seen`.
     pub(crate) fn hopeless(&self, seen: u64) -> Option<ReadError> {
         if self.is_superseded {
@@ -427,7 +523,10 @@ impl State {
 
     /// The last failure, until bytes come again.
     pub(crate) fn last_failure(&self) -> Option<OpenError> {
-        self.failure.as_ref().map(|failure| failure.error.clone())
+        self.failure
+            .as_ref()
+            .filter(|_| self.is_failing)
+            .map(|failure| failure.error.clone())
     }
 
     /// Where the byte at `offset` is.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::scheduler::Input;
-use chunk_core::{ByteRange, CacheKey, ChunkGeometry, EntryId, GeometryError, Priority};
-use chunk_ports::{ByteStore, CacheEvent, ChunkFetcher, ChunkStore, Resource};
+use chunk_core::{
+    BLOCK_SIZE, ByteRange, CacheKey, ChunkGeometry, EntryId, GeometryError, Priority,
+};
+use chunk_ports::{ByteStore, CacheEvent, ChunkFetcher, ChunkStore, JobRange, Resource};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -21,6 +23,7 @@ use crate::options::{First, Limits};
 use crate::run::Writer;
 use crate::status::Statistics;
 use crate::subscription::ChunkSubscription;
+use crate::waiters::Told;
 
 /// Coordinates a chunk cache. Cheap to clone; see the [crate's front page](crate).
 #[derive(Clone, Debug)]
@@ -249,10 +252,7 @@ impl ChunkManager {
             }
             .into());
         }
-        let before = live.lock().tail.len();
         live.publish(start, &data);
-        let after = live.lock().tail.len();
-        self.inner.memory.changed(before, after);
         self.inner.tell(Input::Supplied {
             source: live.source,
             range,
@@ -261,7 +261,7 @@ impl ChunkManager {
         let mut writer = Writer::new(Arc::clone(&self.inner), live);
         writer.prepare().await;
         writer.push(start, data);
-        writer.write_all().await;
+        writer.finish().await;
         Ok(())
     }
 
@@ -282,16 +282,17 @@ impl ChunkManager {
         if self.inner.jobs().remove(entry, range) {
             self.inner.dirty.mark_jobs(entry);
         }
+        // First, so that they hear of the failure and not of the withdrawal.
+        live.tell_waits(
+            range,
+            &Told::Failed(OpenError::Refused {
+                reason: reason.to_owned(),
+            }),
+        );
         self.inner.tell(Input::Cancelled {
             source: live.source,
             range,
         });
-        live.fail(
-            OpenError::Refused {
-                reason: reason.to_owned(),
-            },
-            self.inner.clock.now(),
-        );
         self.inner.events.publish(CacheEvent::range_failed(
             Arc::clone(&live.key),
             range,
@@ -332,10 +333,7 @@ impl ChunkManager {
             other => other?,
         };
         let entry = opened.entry.id();
-        let end = opened
-            .entry
-            .total_len()
-            .unwrap_or(chunk_ports::JobRange::TO_THE_END);
+        let end = opened.entry.total_len().unwrap_or(JobRange::TO_THE_END);
         if let Some(whole) = ByteRange::try_new(0, end)
             && let Some(live) = self.inner.live_now(opened.entry.key())
         {
@@ -367,14 +365,7 @@ impl ChunkManager {
             .unwrap_or_else(std::sync::PoisonError::into_inner) = limits;
         self.inner.tell(Input::LimitsChanged { config });
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let excess = inner.space.excess();
-            if excess > 0
-                && let Err(error) = inner.make_room(excess).await
-            {
-                tracing::warn!(%error, "nothing could be evicted");
-            }
-        });
+        tokio::spawn(async move { inner.evict_excess().await });
     }
 
     /// Stops fetching, records what has arrived, and ends. Readers that wait get
@@ -387,11 +378,12 @@ impl ChunkManager {
         if self.inner.commands.send(Command::Shutdown { done }).is_ok() {
             drop(finished.await);
         }
-        self.recorder.abort();
-        // Twice: what failed the first time for want of a checksum is whole the second time.
+        // Twice: what failed the first time for want of a checksum is whole the second time. A group that
+        // the recorder has begun is waited for, because what it took out of the marks is not in them.
         if !self.inner.record().await {
             self.inner.record().await;
         }
+        self.recorder.abort();
     }
 
     fn geometry(&self, total_len: u64) -> Result<ChunkGeometry, GeometryError> {
@@ -408,6 +400,7 @@ impl ChunkManager {
 
     /// The open representation of an entry; loaded from the index where it is not open.
     pub(crate) async fn live_by_id(&self, entry: EntryId) -> Result<Arc<Live>, ManagerError> {
+        self.inner.check_open()?;
         let key = self.inner.key_of(entry).ok_or(ManagerError::NoSuchEntry)?;
         if let Some(live) = self.inner.live_now(&key) {
             return Ok(live);
@@ -416,7 +409,11 @@ impl ChunkManager {
     }
 
     fn request(&self, live: &Live, range: ByteRange, priority: Priority) {
+        live.asked_again();
+        let mut range = range;
         if priority.is_durable() {
+            // Only whole blocks are recorded, and a durable request ends when its bytes are.
+            range = whole_blocks(range, live.lock().total_len()).unwrap_or(range);
             let unrecorded: Vec<ByteRange> = live.lock().recorded.gaps(range).collect();
             let mut is_new = false;
             for gap in unrecorded {
@@ -432,4 +429,14 @@ impl ChunkManager {
             priority,
         });
     }
+}
+
+/// The blocks that a range touches.
+fn whole_blocks(range: ByteRange, total_len: Option<u64>) -> Option<ByteRange> {
+    let end = range
+        .end()
+        .checked_next_multiple_of(BLOCK_SIZE)
+        .unwrap_or(u64::MAX)
+        .min(total_len.unwrap_or(JobRange::TO_THE_END));
+    ByteRange::try_new(range.start() - range.start() % BLOCK_SIZE, end)
 }

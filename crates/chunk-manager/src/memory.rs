@@ -13,6 +13,13 @@ pub(crate) struct MemoryBudget {
     freed: Notify,
 }
 
+impl Default for MemoryBudget {
+    /// Without limit.
+    fn default() -> Self {
+        Self::new(u64::MAX)
+    }
+}
+
 impl MemoryBudget {
     pub(crate) fn new(limit: u64) -> Self {
         Self {
@@ -27,19 +34,30 @@ impl MemoryBudget {
         self.freed.notify_waiters();
     }
 
-    /// Accounts for a change of what one representation holds, from `before` to `after` bytes.
-    pub(crate) fn changed(&self, before: u64, after: u64) {
-        if after >= before {
-            self.used.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.used.fetch_sub(before - after, Ordering::Relaxed);
-            self.freed.notify_waiters();
-        }
+    /// So many bytes more are in memory.
+    pub(crate) fn taken(&self, bytes: u64) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes less are in memory.
+    pub(crate) fn freed(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// How many bytes are in memory.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether more may come in.
+    pub(crate) fn has_room(&self) -> bool {
+        self.used() < self.limit.load(Ordering::Relaxed)
     }
 
     /// Whether so little is left that nothing should stay in memory for convenience.
     pub(crate) fn is_tight(&self) -> bool {
-        self.used.load(Ordering::Relaxed) >= self.limit.load(Ordering::Relaxed) / 2
+        self.used() >= self.limit.load(Ordering::Relaxed) / 2
     }
 
     /// Waits until there is room for more.
@@ -48,7 +66,7 @@ impl MemoryBudget {
             let freed = self.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if self.used.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed) {
+            if self.has_room() {
                 return;
             }
             freed.await;

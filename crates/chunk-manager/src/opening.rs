@@ -8,7 +8,7 @@ use std::task::Poll;
 use chunk_core::Priority;
 use chunk_core::scheduler::{Input, Start};
 use chunk_ports::{
-    Condition, FetchError, FetchOutcome, FetchRequest, Freshness, GenerationRecord, NewGeneration,
+    ChunkStoreError, Condition, FetchError, FetchOutcome, FetchRequest, Freshness, GenerationRecord, NewGeneration,
     Resource, StoreWrite, Verdict, Wanted,
 };
 
@@ -20,7 +20,7 @@ use crate::inner::Inner;
 use crate::live::{Caching, Generation, Live, Meta};
 use crate::options::First;
 use crate::reader::ChunkReader;
-use crate::run::{PASS_THROUGH_WINDOW, is_page_for_media};
+use crate::run::{PASS_THROUGH_WINDOW, STORE_RETRY, is_page_for_media};
 use crate::waiters::LENGTH;
 
 /// How often opening starts over because the representation changed under it.
@@ -58,6 +58,9 @@ impl Inner {
             let live = self.live(&resource).await?;
             let is_new_target = refresh_target(&live, &resource);
             if live.lock().meta.is_some() {
+                if is_new_target {
+                    live.forget_refusal();
+                }
                 if let Validation::Changed = self.validate(&live).await? {
                     self.supersede(&live);
                     continue;
@@ -104,7 +107,7 @@ impl Inner {
         };
         let mut reader = ChunkReader::open(Arc::clone(self), Arc::clone(live), start, probed_end);
         if !is_known {
-            located(live).await?;
+            located(live, reader.seen_failures()).await?;
         }
         let total_len = live.lock().total_len();
         if let Some(total_len) = total_len {
@@ -141,6 +144,17 @@ impl Inner {
 
     /// Durable work of this entry that waited for its origin to be asked again.
     pub(crate) fn resume_jobs(&self, live: &Live) {
+        if self.jobs().rows(live.entry).is_empty() {
+            return;
+        }
+        live.asked_again();
+        let (done, total_len) = {
+            let state = live.lock();
+            (state.recorded.clone(), state.total_len())
+        };
+        if self.jobs().settle(live.entry, &done, total_len) {
+            self.dirty.mark_jobs(live.entry);
+        }
         for job in self.jobs().rows(live.entry) {
             self.tell(Input::Requested {
                 source: live.source,
@@ -152,6 +166,8 @@ impl Inner {
 
     pub(crate) fn supersede(&self, live: &Arc<Live>) {
         self.start_over(live);
+        // At once, so that others who are about to ask the origin the same need not.
+        live.supersede();
         drop(self.commands.send(Command::Superseded {
             live: Arc::clone(live),
         }));
@@ -178,6 +194,10 @@ impl Inner {
         };
         if live.is_validated() {
             return Ok(Validation::Same);
+        }
+        let ttl = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
+        if let Some(error) = live.refusal_since(self.clock.now() - ttl) {
+            return Err(error);
         }
         let now = self.clock.unix_seconds();
         let (known, resource, is_fresh) = {
@@ -228,7 +248,9 @@ impl Inner {
             }
             Ok(_) | Err(FetchError::Changed { .. }) => Ok(Validation::Changed),
             Err(error @ (FetchError::NotFound { .. } | FetchError::Denied { .. })) => {
-                Err(OpenError::from(&error))
+                let error = OpenError::from(&error);
+                live.refuse(error.clone(), self.clock.now());
+                Err(error)
             }
             // Unreachable is not changed: what is verified is served.
             Err(error) => {
@@ -290,7 +312,12 @@ impl Inner {
     /// Removes an entry of which nothing was ever known, unless somebody wants it after all.
     pub(crate) async fn remove_unused(self: &Arc<Self>, live: &Arc<Live>) {
         let _alone = self.entries.write().await;
-        let is_wanted = self.registry().contains_key(&live.key)
+        // The origin may have been out of reach, or the index: what is recorded stays.
+        let is_recorded = self.store.entry(&live.key).await.map_or(true, |record| {
+            record.is_some_and(|record| record.current.is_some())
+        });
+        let is_wanted = is_recorded
+            || self.registry().contains_key(&live.key)
             || !self.jobs().rows(live.entry).is_empty()
             || live.lock().pinned;
         // An entry that the index could not be asked about is not in it.
@@ -309,17 +336,15 @@ impl Inner {
 
     /// Removes what no entry refers to any more.
     pub(crate) async fn remove_retired(self: &Arc<Self>) -> Result<(), ManagerError> {
-        let in_use: Vec<_> = self
-            .lives()
-            .iter()
-            .filter_map(|live| live.generation_now())
-            .collect();
+        let in_use = self.generations_in_use();
         for generation in self.store.retired_generations().await? {
             if !in_use.contains(&generation) {
+                let _alone = self.recording.lock().await;
                 self.store
                     .commit(vec![StoreWrite::RemoveGeneration(generation)])
                     .await?;
                 self.bytes.remove_generation(generation).await?;
+                self.space.generation_removed(generation);
             }
         }
         Ok(())
@@ -347,7 +372,12 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
         Err(error) => {
             tracing::warn!(key = %live.key, %error, "the index did not take the entry; bytes are passed through");
             inner.counters.store_failing.store(true, Ordering::Relaxed);
-            live.lock().caching = Caching::Never;
+            live.lock().caching = match error {
+                ChunkStoreError::Unavailable(_) | ChunkStoreError::Full(_) => Caching::Failing {
+                    retry_at: inner.clock.now() + STORE_RETRY,
+                },
+                _ => Caching::Never,
+            };
             live.generation.send_replace(Generation::Unindexed);
             inner.tell(Input::WindowCapped {
                 source: live.source,
@@ -358,8 +388,9 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
 }
 
 /// Waits until the origin has told what the entry is.
-async fn located(live: &Arc<Live>) -> Result<(), OpenError> {
-    let seen = live.failures();
+///
+/// `seen` counts the failures from before the reader was made known: a probe may fail before this is polled.
+async fn located(live: &Arc<Live>, seen: u64) -> Result<(), OpenError> {
     let mut wait = LengthWait { live, token: None };
     poll_fn(|cx| {
         let mut state = live.lock();
@@ -375,7 +406,7 @@ async fn located(live: &Arc<Live>) -> Result<(), OpenError> {
         }
         state
             .waiters
-            .register(&mut wait.token, LENGTH, false, cx.waker());
+            .register(&mut wait.token, LENGTH, None, cx.waker());
         Poll::Pending
     })
     .await

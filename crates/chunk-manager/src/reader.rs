@@ -119,6 +119,11 @@ impl ChunkReader {
         }
     }
 
+    /// The source's failures before the reader was made known.
+    pub(crate) const fn seen_failures(&self) -> u64 {
+        self.seen_failures
+    }
+
     /// The offset of the next byte.
     #[must_use]
     pub const fn position(&self) -> u64 {
@@ -198,7 +203,12 @@ impl ChunkReader {
                 let outcome = ready!(read.as_mut().poll(cx));
                 self.store_read = None;
                 match outcome {
-                    Ok(Some(bytes)) => self.rest = bytes,
+                    Ok(Some(mut bytes)) => {
+                        // The end may have moved while the store was at it.
+                        let room = self.room().unwrap_or(0);
+                        bytes.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+                        self.rest = bytes;
+                    }
                     // The bytes turned out to be bad or gone; they are missing now.
                     Ok(None) => {}
                     Err(error) => return Poll::Ready(Some(Err(error))),
@@ -266,24 +276,23 @@ impl ChunkReader {
                 Poll::Ready(Ok(Bytes::new()))
             }
             Found::Missing => {
+                if self.waiting_since.is_none() {
+                    // What failed before this wait is tried again for it.
+                    self.seen_failures = state.failures();
+                }
                 if let Some(error) = state.hopeless(self.seen_failures) {
-                    self.seen_failures = self.live_failures(state);
+                    state.waiters.remove(&mut self.token);
                     self.waiting_since = None;
                     return Poll::Ready(Err(error));
                 }
                 state
                     .waiters
-                    .register(&mut self.token, self.position, false, cx.waker());
+                    .register(&mut self.token, self.position, None, cx.waker());
                 drop(state);
                 self.note_missing();
                 Poll::Pending
             }
         }
-    }
-
-    fn live_failures(&self, state: std::sync::MutexGuard<'_, crate::live::State>) -> u64 {
-        drop(state);
-        self.live.failures()
     }
 
     fn note_missing(&mut self) {
@@ -323,7 +332,6 @@ impl ChunkReader {
         let len = bytes.len() as u64;
         self.position += len;
         self.served_at = Some(self.inner.clock.now());
-        self.seen_failures = self.live.failures();
         add(&self.inner.counters.bytes_served, len);
         if self.is_hit {
             add(&self.inner.counters.bytes_served_from_cache, len);

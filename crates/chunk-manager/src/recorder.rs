@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_core::scheduler::{Input, SourceId};
-use chunk_core::{ByteRange, EntryId};
-use chunk_ports::{ByteStoreError, CacheEvent, SegmentKey, StoreWrite};
+use chunk_core::{ByteRange, EntryId, RangeSet};
+use chunk_ports::{CacheEvent, ChunkStoreError, SegmentKey, StoreWrite};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
@@ -21,6 +21,9 @@ use crate::segment::Place;
 const FLUSHES: usize = 8;
 /// How long to wait after a commit failed.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long after a failed flush durable work is taken up again.
+const REPEAT: Duration = Duration::from_secs(30);
 
 /// What the index is to be told next.
 #[derive(Debug, Default)]
@@ -70,7 +73,40 @@ struct Ready {
     epoch: u32,
     /// Blocks that are new; the row may also have lost some.
     blocks: BTreeSet<u64>,
+    was_shrunk: bool,
     is_good: bool,
+}
+
+/// Writes that stand or fall together where the index does not take all: those of one representation.
+#[derive(Default)]
+struct Group {
+    live: Option<Arc<Live>>,
+    segments: Vec<Ready>,
+    /// The bytes that these writes record.
+    done: RangeSet,
+    /// Entries whose rows in the durable queue are among the writes.
+    jobs: BTreeSet<EntryId>,
+    writes: Vec<StoreWrite>,
+}
+
+impl Group {
+    fn is_of(&self, entry: EntryId) -> bool {
+        self.live.as_ref().is_some_and(|live| live.entry == entry)
+    }
+
+    fn add_rows(&mut self) {
+        for segment in &mut self.segments {
+            let Some(write) = row(segment) else { continue };
+            self.writes.push(write);
+            let place = segment.place;
+            self.done.extend(
+                segment
+                    .blocks
+                    .iter()
+                    .filter_map(|&block| place.block(block)),
+            );
+        }
+    }
 }
 
 impl Inner {
@@ -89,85 +125,161 @@ impl Inner {
 
     /// Records what is ready now; returns whether the index took it.
     pub(crate) async fn record(self: &Arc<Self>) -> bool {
+        let _alone = self.recording.lock().await;
         let marks = self.dirty.take();
-        let mut ready = Vec::new();
-        let mut writes = Vec::new();
+        let mut groups = Vec::new();
         for live in marks.lives.values() {
-            self.collect(live, &mut ready, &mut writes).await;
+            groups.push(self.collect(live).await);
         }
-        for group in ready.chunks_mut(FLUSHES) {
-            join_all(group.iter_mut().map(|segment| self.flush(segment))).await;
+        let mut segments: Vec<&mut Ready> = groups
+            .iter_mut()
+            .flat_map(|group| &mut group.segments)
+            .collect();
+        for some in segments.chunks_mut(FLUSHES) {
+            join_all(some.iter_mut().map(|segment| self.flush(segment))).await;
         }
-        let mut recorded: Vec<(Arc<Live>, Vec<ByteRange>)> = Vec::new();
-        let mut jobs = marks.jobs;
-        for segment in ready.iter().filter(|segment| segment.is_good) {
-            let ranges: Vec<ByteRange> = segment
-                .blocks
-                .iter()
-                .filter_map(|&block| segment.place.block(block))
-                .collect();
-            for &range in &ranges {
-                if self.jobs().remove(segment.live.entry, range) {
-                    jobs.insert(segment.live.entry);
-                }
+        let mut entries = marks.jobs;
+        for group in &mut groups {
+            group.segments.retain(|segment| segment.is_good);
+            group.add_rows();
+            if !group.done.is_empty()
+                && let Some(live) = &group.live
+                && !self.jobs().rows(live.entry).is_empty()
+            {
+                entries.insert(live.entry);
             }
-            writes.extend(row(segment));
-            recorded.push((Arc::clone(&segment.live), ranges));
         }
-        for &entry in &jobs {
+        for entry in entries {
             // An entry that the index never heard of has no rows.
-            if entry.get() <= i64::MAX as u64 {
-                writes.push(StoreWrite::ReplaceJobs {
-                    entry,
-                    jobs: self.jobs().rows(entry),
-                });
+            if entry.get() > i64::MAX as u64 {
+                continue;
             }
+            // With the bytes that it waited for, so that a job ends in the transaction that records them.
+            let with_bytes = groups.iter().position(|group| group.is_of(entry));
+            let at = with_bytes.unwrap_or_else(|| {
+                groups.push(Group::default());
+                groups.len() - 1
+            });
+            let Some(group) = groups.get_mut(at) else {
+                continue;
+            };
+            group.jobs.insert(entry);
+            let jobs = self.jobs().rows_without(entry, &group.done);
+            group.writes.push(StoreWrite::ReplaceJobs { entry, jobs });
         }
-        if writes.is_empty() {
+        groups.retain(|group| !group.writes.is_empty());
+        self.commit(groups).await
+    }
+
+    /// Commits all groups in one transaction, if the index takes them.
+    async fn commit(&self, groups: Vec<Group>) -> bool {
+        if groups.is_empty() {
             return true;
         }
-        match self.store.commit(writes).await {
+        let all = groups.iter().flat_map(|group| group.writes.iter().cloned());
+        let error = match self.store.commit(all.collect()).await {
             Ok(()) => {
                 add(&self.counters.commits, 1);
-                for segment in ready.iter().filter(|segment| segment.is_good) {
-                    settle(segment);
+                for group in groups {
+                    self.committed(group);
                 }
-                for (live, ranges) in recorded {
-                    self.note_recorded(&live, &ranges);
-                }
-                true
+                return true;
             }
-            Err(error) => {
-                tracing::warn!(%error, "the index did not take a commit; it is tried again");
-                self.counters.store_failing.store(true, Ordering::Relaxed);
-                for live in marks.lives.values() {
-                    self.dirty.mark(live);
-                }
-                for entry in jobs {
-                    self.dirty.mark_jobs(entry);
-                }
-                error.is_retryable()
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "the index did not take a commit; it is tried again");
+        self.counters.store_failing.store(true, Ordering::Relaxed);
+        let is_about_the_rows = matches!(
+            error,
+            ChunkStoreError::Missing { .. } | ChunkStoreError::Refused { .. }
+        );
+        if !is_about_the_rows {
+            for group in &groups {
+                self.mark_again(group);
             }
+            return error.is_retryable();
+        }
+        // One row that the index will never take must not keep all others from it.
+        for mut group in groups {
+            match self.store.commit(std::mem::take(&mut group.writes)).await {
+                Ok(()) => {
+                    add(&self.counters.commits, 1);
+                    self.committed(group);
+                }
+                Err(ChunkStoreError::Missing { .. } | ChunkStoreError::Refused { .. }) => {
+                    if let Some(live) = &group.live {
+                        tracing::warn!(key = %live.key, "the index does not know the file any more; nothing more of it is recorded");
+                        live.lock().is_removed = true;
+                        for &entry in &group.jobs {
+                            self.dirty.mark_jobs(entry);
+                        }
+                    }
+                }
+                Err(_) => self.mark_again(&group),
+            }
+        }
+        true
+    }
+
+    fn mark_again(&self, group: &Group) {
+        if let Some(live) = &group.live {
+            for segment in group.segments.iter().filter(|segment| segment.was_shrunk) {
+                live.shrink(segment.place.segment, Vec::new());
+            }
+            self.dirty.mark(live);
+        }
+        for &entry in &group.jobs {
+            self.dirty.mark_jobs(entry);
+        }
+    }
+
+    fn committed(&self, group: Group) {
+        if let Some(live) = &group.live {
+            let done: Vec<ByteRange> = group.done.iter().collect();
+            for &range in &done {
+                self.jobs().remove(live.entry, range);
+            }
+            let mut former = Vec::new();
+            for segment in &group.segments {
+                former.extend(settle(segment));
+            }
+            self.remove_former(former);
+            self.note_recorded(live, &done);
+        }
+    }
+
+    /// Removes bytes of epochs that no row names any more. What stays after an error goes with its
+    /// generation.
+    fn remove_former(&self, keys: Vec<SegmentKey>) {
+        if !keys.is_empty() {
+            let bytes = Arc::clone(&self.bytes);
+            tokio::spawn(async move {
+                if let Err(error) = bytes.remove(keys).await {
+                    tracing::warn!(%error, "bytes that are not trusted could not be removed");
+                }
+            });
         }
     }
 
     /// What of one representation is ready to be recorded.
-    async fn collect(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        ready: &mut Vec<Ready>,
-        writes: &mut Vec<StoreWrite>,
-    ) {
+    async fn collect(self: &Arc<Self>, live: &Arc<Live>) -> Group {
+        let mut group = Group {
+            live: Some(Arc::clone(live)),
+            ..Group::default()
+        };
         let generation = match *live.generation.borrow() {
             Generation::Indexed(id) => id,
-            Generation::Pending | Generation::Unindexed => return,
+            Generation::Pending | Generation::Unindexed => return group,
         };
         let mut unloaded = Vec::new();
         {
             let mut state = live.lock();
+            if state.is_removed {
+                return group;
+            }
             let touched = std::mem::take(&mut state.touched);
             if !touched.is_empty() {
-                writes.push(StoreWrite::Touch {
+                group.writes.push(StoreWrite::Touch {
                     entry: live.entry,
                     generation,
                     segments: touched.into_iter().collect(),
@@ -195,10 +307,12 @@ impl Inner {
             }
         }
         let state = live.lock();
-        let Some(meta) = &state.meta else { return };
+        let Some(meta) = &state.meta else {
+            return group;
+        };
         for (&number, segment) in &state.segments {
             if segment.is_dirty() && !segment.is_unloaded {
-                ready.push(Ready {
+                group.segments.push(Ready {
                     live: Arc::clone(live),
                     place: Place {
                         entry: live.entry,
@@ -209,10 +323,13 @@ impl Inner {
                     },
                     epoch: segment.epoch,
                     blocks: segment.pending.clone(),
+                    was_shrunk: false,
                     is_good: true,
                 });
             }
         }
+        drop(state);
+        group
     }
 
     /// Makes one segment's bytes durable and sees to it that every new block has a checksum.
@@ -229,11 +346,8 @@ impl Inner {
             tracing::warn!(key = %segment.live.key, %error, "bytes could not be made durable");
             segment.is_good = false;
             self.counters.store_failing.store(true, Ordering::Relaxed);
-            if let ByteStoreError::Corrupt(_) = error {
-                abandon_segment(self, &segment.live, segment.place.segment);
-            } else {
-                self.dirty.mark(&segment.live);
-            }
+            // Whatever the error: what a failed flush left undone, no later one of the same file makes good.
+            abandon_segment(self, &segment.live, segment.place.segment);
             return;
         }
         let unknown: Vec<u64> = {
@@ -285,9 +399,9 @@ impl Inner {
             let mut state = live.lock();
             let before = state.recorded.len();
             for &range in ranges {
-                if state.stored.contains_range(range) {
-                    state.recorded.insert(range);
-                }
+                // What was forgotten during the commit is not stored any more.
+                let kept: Vec<ByteRange> = state.stored.overlapping(range).collect();
+                state.recorded.extend(kept);
             }
             state.recorded.len() > before && Some(state.recorded.len()) == state.total_len()
         };
@@ -299,14 +413,21 @@ impl Inner {
 }
 
 /// The change to a segment's row.
-fn row(segment: &Ready) -> Option<StoreWrite> {
-    let state = segment.live.lock();
-    let found = state.segments.get(&segment.place.segment)?;
+fn row(segment: &mut Ready) -> Option<StoreWrite> {
+    let mut state = segment.live.lock();
+    let accessed_unix = state.accessed_unix;
+    let found = state.segments.get_mut(&segment.place.segment)?;
     if found.epoch != segment.epoch {
+        segment.blocks.clear();
         return None;
     }
+    // From here on a block that is forgotten makes another row.
+    segment.was_shrunk = std::mem::take(&mut found.is_shrunk);
+    segment
+        .blocks
+        .retain(|block| found.pending.contains(block) && found.checksums.contains_key(block));
     Some(
-        match found.row(segment.place, &segment.blocks, state.accessed_unix) {
+        match found.row(segment.place, &segment.blocks, accessed_unix) {
             Some(record) => StoreWrite::RecordSegment(record),
             None => StoreWrite::RemoveSegments {
                 generation: segment.place.generation,
@@ -316,28 +437,33 @@ fn row(segment: &Ready) -> Option<StoreWrite> {
     )
 }
 
-/// The index has the segment's row now.
-fn settle(segment: &Ready) {
+/// The index has the segment's row now; returns what bytes no row names any more.
+fn settle(segment: &Ready) -> Vec<SegmentKey> {
     let mut state = segment.live.lock();
     let Some(found) = state.segments.get_mut(&segment.place.segment) else {
-        return;
+        return Vec::new();
     };
     if found.epoch != segment.epoch {
-        return;
+        return Vec::new();
     }
     for &block in &segment.blocks {
         // A block that was forgotten meanwhile is no longer pending; it must leave the row again.
-        if found.pending.remove(&block)
-            && let Ok(index) = usize::try_from(block)
-        {
-            found.blocks.insert(index);
+        match usize::try_from(block) {
+            Ok(index) if found.pending.remove(&block) => found.blocks.insert(index),
+            _ => found.is_shrunk = true,
         }
     }
-    let is_still_shrunk = segment
-        .blocks
-        .iter()
-        .any(|&block| usize::try_from(block).is_ok_and(|index| !found.blocks.contains(index)));
-    found.is_shrunk = is_still_shrunk;
+    let former = std::mem::take(&mut found.former);
+    drop(state);
+    let (generation, number) = (segment.place.generation, segment.place.segment);
+    former
+        .into_iter()
+        .map(|epoch| SegmentKey {
+            generation,
+            segment: number,
+            epoch,
+        })
+        .collect()
 }
 
 /// A segment's file can no longer be trusted: everything in it is forgotten, and what is written from now on goes
@@ -367,12 +493,11 @@ pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32
         state.trusted.remove(range);
         state.readable.remove(range);
         state.readable.extend(in_memory);
+        // Copies in memory of what was stored go as well, or they would lie under what is fetched again.
+        state.tail.drop_stored(range);
         let found = state.segments.entry(segment).or_default();
-        *found = crate::segment::Segment {
-            epoch: found.epoch.saturating_add(1),
-            is_shrunk: true,
-            ..Default::default()
-        };
+        found.former = found.begin_epoch();
+        found.is_shrunk = true;
         range
     };
     inner.tell(Input::Forgotten {
@@ -383,4 +508,13 @@ pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32
         inner.space.segment_removed(live.entry, generation, segment);
     }
     inner.dirty.mark(live);
+    if !inner.jobs().rows(live.entry).is_empty() {
+        // A durable request ends when its bytes are recorded, and these are not. Not at once: on a bad disk
+        // the same bytes would be fetched for ever.
+        let (inner, live) = (Arc::clone(inner), Arc::clone(live));
+        tokio::spawn(async move {
+            inner.clock.sleep_until(inner.clock.now() + REPEAT).await;
+            inner.resume_jobs(&live);
+        });
+    }
 }

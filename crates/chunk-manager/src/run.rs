@@ -25,14 +25,17 @@ use crate::inner::{Inner, nonce};
 use crate::integrity::RunDigest;
 use crate::live::{Caching, Generation, Live, Meta};
 use crate::space::Reservation;
+use crate::tail::RING;
 
 /// How many bytes are gathered before they are written: one system call each 256 KiB.
 const BATCH: u64 = 256 * 1024;
 /// How far ahead of readers to go where bytes cannot be kept: half of the ring, so that the other half
 /// lies behind them.
-pub(crate) const PASS_THROUGH_WINDOW: u64 = crate::tail::RING / 2;
+pub(crate) const PASS_THROUGH_WINDOW: u64 = RING / 2;
+/// How many bytes to gather while the index has not taken the representation.
+const PATIENCE: u64 = 4 * BATCH;
 /// How long to leave a store alone after it failed.
-const STORE_RETRY: Duration = Duration::from_secs(5);
+pub(crate) const STORE_RETRY: Duration = Duration::from_secs(5);
 
 /// What the driver may change while a run is at work.
 #[derive(Debug)]
@@ -80,12 +83,12 @@ impl RunControl {
         self.is_aborted.load(Ordering::Acquire)
     }
 
-    /// `work`, or `None` once the run is aborted. The permit of `changed` is kept by the notify itself,
-    /// so a change in between is not lost.
-    async fn unless_aborted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// `work`, or `None` once the run is aborted or has been made to end at `head` or before. The permit of
+    /// `changed` is kept by the notify itself, so a change in between is not lost.
+    async fn unless_over<T>(&self, head: u64, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
-            if self.is_aborted() {
+            if self.is_aborted() || self.end() <= head {
                 return None;
             }
             tokio::select! {
@@ -110,21 +113,24 @@ pub(crate) struct RunTask {
 
 impl RunTask {
     pub(crate) async fn carry_out(self) {
-        let result = self.transfer().await;
+        let mut writer = Writer::new(Arc::clone(&self.inner), Arc::clone(&self.live));
+        let result = self.transfer(&mut writer).await;
         drop(self.inner.commands.send(Command::RunEnded {
             run: self.run,
             live: Arc::clone(&self.live),
             result,
         }));
+        // The connection and the slot are free; what waits for a slow index keeps neither.
+        writer.finish().await;
     }
 
-    async fn transfer(&self) -> Result<(), FetchError> {
+    async fn transfer(&self, writer: &mut Writer) -> Result<(), FetchError> {
         add(&self.inner.counters.origin_requests, 1);
         let request = self.request();
         let asked = request.condition.clone();
         let Some(outcome) = self
             .control
-            .unless_aborted(self.inner.fetcher.fetch(request))
+            .unless_over(0, self.inner.fetcher.fetch(request))
             .await
         else {
             return Ok(());
@@ -147,12 +153,8 @@ impl RunTask {
             total_len,
             accepts_ranges: fetched.accepts_ranges,
         });
-        let mut writer = Writer::new(Arc::clone(&self.inner), Arc::clone(&self.live));
-        let result = self
-            .receive(fetched.body, fetched.start, total_len, &mut writer)
-            .await;
-        writer.write_all().await;
-        result
+        self.receive(fetched.body, fetched.start, total_len, writer)
+            .await
     }
 
     fn request(&self) -> FetchRequest {
@@ -236,13 +238,13 @@ impl RunTask {
                 self.control.changed.notified().await;
                 continue;
             }
-            let prepared = self.control.unless_aborted(writer.prepare()).await;
+            let prepared = self.control.unless_over(head, writer.prepare()).await;
             if prepared.is_none() {
                 return Ok(());
             }
             let next = self
                 .control
-                .unless_aborted(poll_fn(|cx| body.as_mut().poll_next(cx)))
+                .unless_over(head, poll_fn(|cx| body.as_mut().poll_next(cx)))
                 .await;
             let mut piece = match next {
                 None => return Ok(()),
@@ -305,10 +307,7 @@ impl RunTask {
         add(&counters.bytes_from_origin, len);
         let room = self.control.end().saturating_sub(at).min(len);
         let mine = piece.slice(..usize::try_from(room).unwrap_or(piece.len()));
-        let before = self.live.lock().tail.len();
         let fresh = self.live.publish(at, &mine);
-        let after = self.live.lock().tail.len();
-        self.inner.memory.changed(before, after);
         add(&counters.bytes_wasted, len - fresh);
         if fresh > 0 {
             self.inner.announce(&self.live, at, mine.len() as u64);
@@ -377,9 +376,12 @@ impl Writer {
         {
             self.pass_through("there is no room");
         }
-        // Where bytes cannot be stored, the ring drops its oldest; waiting would block its readers.
-        if self.live.lock().tail.unstored_len() <= BATCH {
-            self.inner.memory.room().await;
+        while !self.inner.memory.has_room() {
+            self.inner.make_memory(&self.live);
+            if !self.inner.memory.has_room() {
+                // What is left is being written.
+                self.inner.memory.room().await;
+            }
         }
     }
 
@@ -389,24 +391,59 @@ impl Writer {
     }
 
     /// Writes the batch. What cannot be stored stays in memory only, as a ring.
+    ///
+    /// While the index has not answered yet, the batch grows: no reader waits for the index.
     pub(crate) async fn write_all(&mut self) {
+        if self.is_caching() && *self.live.generation.borrow() == Generation::Pending {
+            if self.batch_len < PATIENCE {
+                return;
+            }
+            self.pass_through("the index does not answer");
+        }
+        self.write().await;
+    }
+
+    /// Writes what is left, once the index has answered.
+    pub(crate) async fn finish(&mut self) {
+        if !self.batch.is_empty() && self.is_caching() {
+            self.live.generation().await;
+        }
+        self.write().await;
+    }
+
+    async fn write(&mut self) {
         if self.batch.is_empty() {
             return;
         }
         let batch = std::mem::take(&mut self.batch);
         self.batch_len = 0;
         let generation = if self.is_caching() {
-            self.live.generation().await
+            self.live.generation_now()
         } else {
             None
         };
         let Some(generation) = generation else {
-            self.trim_ring();
+            if self.is_caching() {
+                self.inner.index_again(&self.live);
+            }
+            self.leave(&batch);
             return;
         };
+        let was_failing = matches!(self.live.lock().caching, Caching::Failing { .. });
+        if self.store(generation, batch).await && was_failing {
+            // The store works again: what it refused is offered once more.
+            let left = self.live.lock().tail.take_left();
+            self.store(generation, left).await;
+        }
+    }
+
+    /// Writes `batch`; returns whether all of it could be stored.
+    async fn store(&mut self, generation: GenerationId, batch: Vec<(u64, Bytes)>) -> bool {
         let (entry, segment_size, total_len) = {
             let state = self.live.lock();
-            let Some(meta) = &state.meta else { return };
+            let Some(meta) = &state.meta else {
+                return false;
+            };
             (
                 self.live.entry,
                 meta.segment_size,
@@ -422,20 +459,45 @@ impl Writer {
                 checksums.push((block, crc));
             });
         }
-        let mut failed = false;
+        let mut failed = Vec::new();
         for part in split(batch, segment_size) {
-            failed |= !self.write_part(generation, part).await;
-        }
-        if failed {
-            self.trim_ring();
-            return;
+            let range = part.range;
+            if !self.write_part(generation, part).await {
+                failed.push(range);
+            }
         }
         self.note_checksums(checksums, segment_size);
         self.inner.dirty.mark(&self.live);
+        if failed.is_empty() {
+            return true;
+        }
+        for range in failed {
+            self.live.lock().tail.leave(range);
+        }
+        self.inner.trim_ring(&self.live, RING);
+        false
+    }
+
+    /// The batch stays in memory only.
+    fn leave(&self, batch: &[(u64, Bytes)]) {
+        {
+            let mut state = self.live.lock();
+            for (at, bytes) in batch {
+                if let Ok(range) = ByteRange::with_len(*at, bytes.len() as u64) {
+                    state.tail.leave(range);
+                }
+            }
+        }
+        self.inner.trim_ring(&self.live, RING);
     }
 
     async fn write_part(&mut self, generation: GenerationId, part: Part) -> bool {
-        let epoch = self.live.lock().epoch(part.segment);
+        let live = Arc::clone(&self.live);
+        let _writing = live.writing.read().await;
+        if live.lock().is_removed {
+            return false;
+        }
+        let epoch = live.lock().epoch(part.segment);
         let key = SegmentKey {
             generation,
             segment: part.segment,
@@ -448,16 +510,19 @@ impl Writer {
                     .store_failing
                     .store(false, Ordering::Relaxed);
                 let was_failing = matches!(self.live.lock().caching, Caching::Failing { .. });
-                let before = self.live.lock().tail.len();
                 let new = {
                     let state = self.live.lock();
                     part.range.len() - state.stored.covered_len(part.range)
                 };
                 let keep = !self.inner.memory.is_tight();
-                let is_stored = self.live.stored(part.range, part.segment, epoch, keep);
-                let after = self.live.lock().tail.len();
-                self.inner.memory.changed(before, after);
-                if is_stored {
+                let stored = self.live.stored(part.range, part.segment, epoch, keep);
+                if stored == Some(true) {
+                    self.inner.tell(Input::Supplied {
+                        source: self.live.source,
+                        range: part.range,
+                    });
+                }
+                if stored.is_some() {
                     self.reservation
                         .spend(&self.live, generation, part.segment, new);
                 }
@@ -522,17 +587,56 @@ impl Writer {
             bytes: Some(PASS_THROUGH_WINDOW),
         });
     }
+}
 
-    fn trim_ring(&self) {
-        let before = self.live.lock().tail.len();
-        let gone = self.live.trim_ring();
-        let after = self.live.lock().tail.len();
-        self.inner.memory.changed(before, after);
-        for range in gone.iter() {
-            self.inner.tell(Input::Forgotten {
-                source: self.live.source,
+impl Inner {
+    /// Makes the index know a representation that it could not take before.
+    fn index_again(self: &Arc<Self>, live: &Arc<Live>) {
+        let Some(meta) = live.lock().meta.clone() else {
+            return;
+        };
+        let is_ours = live.generation.send_if_modified(|generation| {
+            let is_unindexed = *generation == Generation::Unindexed;
+            if is_unindexed {
+                *generation = Generation::Pending;
+            }
+            is_unindexed
+        });
+        if is_ours {
+            tokio::spawn(crate::opening::index_generation(
+                Arc::clone(self),
+                Arc::clone(live),
+                meta,
+            ));
+        }
+    }
+
+    fn trim_ring(&self, live: &Live, allowance: u64) {
+        for range in live.trim_ring(allowance).iter() {
+            self.tell(Input::Forgotten {
+                source: live.source,
                 range,
             });
+        }
+    }
+
+    /// Drops what need not be in memory, so that `live` can go on: first what is stored, then what other
+    /// representations hold that cannot be stored, since it can be fetched again.
+    fn make_memory(&self, live: &Arc<Live>) {
+        let lives = self.lives();
+        for other in &lives {
+            other.trim_stored();
+        }
+        for other in &lives {
+            if self.memory.has_room() {
+                return;
+            }
+            if !Arc::ptr_eq(other, live) {
+                self.trim_ring(other, 0);
+            }
+        }
+        if !self.memory.has_room() {
+            self.trim_ring(live, BATCH);
         }
     }
 }

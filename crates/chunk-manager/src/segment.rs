@@ -19,6 +19,8 @@ pub(crate) struct Segment {
     pub(crate) is_unloaded: bool,
     /// Whole stored blocks that the index does not have yet.
     pub(crate) pending: BTreeSet<u64>,
+    /// Epochs whose bytes nobody needs once the index has the present row.
+    pub(crate) former: Vec<u32>,
     /// Whether the index's row has blocks that are not good any more.
     pub(crate) is_shrunk: bool,
 }
@@ -42,6 +44,18 @@ impl Segment {
             }
         }
         self.is_unloaded = false;
+    }
+
+    /// Forgets everything and begins a new epoch; returns the epochs whose bytes are to be removed, once the
+    /// index has no row of them.
+    pub(crate) fn begin_epoch(&mut self) -> Vec<u32> {
+        let mut former = std::mem::take(&mut self.former);
+        former.push(self.epoch);
+        *self = Self {
+            epoch: self.epoch.saturating_add(1),
+            ..Self::default()
+        };
+        former
     }
 
     /// Drops one block.

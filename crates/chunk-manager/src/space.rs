@@ -8,7 +8,9 @@ use chunk_core::scheduler::Input;
 use chunk_core::{
     ByteRange, EntryId, EvictionIndex, GenerationId, Place as FilePlace, SpaceLedger, Tick,
 };
-use chunk_ports::{CacheEvent, GenerationRecord, SegmentKey, SegmentSummary, StoreWrite};
+use chunk_ports::{
+    CacheEvent, EntryRecord, GenerationRecord, SegmentKey, SegmentSummary, StoreWrite,
+};
 use tokio::sync::Semaphore;
 
 use crate::counters::{add, set};
@@ -21,7 +23,10 @@ use crate::options::Limits;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Item {
     /// An entry of which only the sum is known: it is taken apart when its turn comes.
-    Entry(EntryId),
+    Entry {
+        entry: EntryId,
+        generation: GenerationId,
+    },
     Segment {
         entry: EntryId,
         generation: GenerationId,
@@ -32,7 +37,13 @@ enum Item {
 impl Item {
     const fn entry(self) -> EntryId {
         match self {
-            Self::Entry(entry) | Self::Segment { entry, .. } => entry,
+            Self::Entry { entry, .. } | Self::Segment { entry, .. } => entry,
+        }
+    }
+
+    const fn generation(self) -> GenerationId {
+        match self {
+            Self::Entry { generation, .. } | Self::Segment { generation, .. } => generation,
         }
     }
 }
@@ -179,14 +190,25 @@ impl Space {
     }
 
     /// An entry that the index had at the start.
-    pub(crate) fn found(&self, entry: EntryId, bytes: u64, accessed: i64, pinned: bool) {
+    pub(crate) fn found(&self, record: &EntryRecord) {
         let mut state = self.lock();
-        state.ledger.adopt(bytes);
-        if bytes > 0 {
-            state.insert(Item::Entry(entry), bytes, FilePlace::Middle, accessed);
+        if let Some(current) = &record.current
+            && current.recorded_bytes > 0
+        {
+            let item = Item::Entry {
+                entry: record.id,
+                generation: current.id,
+            };
+            state.ledger.adopt(current.recorded_bytes);
+            state.insert(
+                item,
+                current.recorded_bytes,
+                FilePlace::Middle,
+                record.accessed_unix,
+            );
         }
-        if pinned {
-            state.pinned.insert(entry);
+        if record.pinned {
+            state.pinned.insert(record.id);
         }
     }
 
@@ -199,7 +221,12 @@ impl Space {
         pinned: bool,
     ) {
         let mut state = self.lock();
-        state.remove(Item::Entry(entry));
+        // What was counted before may differ: blocks that came in part are on disk and not recorded.
+        let mut counted = state.remove(Item::Entry {
+            entry,
+            generation: generation.id,
+        });
+        let mut present = 0;
         for summary in segments {
             let item = Item::Segment {
                 entry,
@@ -211,8 +238,12 @@ impl Space {
                 generation.segment_size,
                 generation.representation.total_len,
             );
+            counted += state.remove(item);
+            present += summary.recorded_bytes;
             state.insert(item, summary.recorded_bytes, place, summary.accessed_unix);
         }
+        state.ledger.freed(counted.saturating_sub(present));
+        state.ledger.adopt(present.saturating_sub(counted));
         if pinned {
             state.pinned.insert(entry);
         }
@@ -249,20 +280,13 @@ impl Space {
         state.ledger.freed(bytes);
     }
 
-    /// Every byte of an entry's generation is gone; returns how many were counted.
-    pub(crate) fn generation_removed(&self, entry: EntryId, generation: GenerationId) -> u64 {
+    /// Every byte of a generation is gone; returns how many were counted.
+    pub(crate) fn generation_removed(&self, generation: GenerationId) -> u64 {
         let mut state = self.lock();
         let items: Vec<Item> = state
             .sizes
             .keys()
-            .filter(|item| match item {
-                Item::Entry(found) => *found == entry,
-                Item::Segment {
-                    entry: found,
-                    generation: number,
-                    ..
-                } => *found == entry && *number == generation,
-            })
+            .filter(|item| item.generation() == generation)
             .copied()
             .collect();
         let bytes = items.into_iter().map(|item| state.remove(item)).sum();
@@ -297,6 +321,17 @@ impl Inner {
         }
     }
 
+    /// Evicts what is above cap or floor, as far as it may go.
+    pub(crate) async fn evict_excess(self: &Arc<Self>) {
+        self.observe_free_space().await;
+        let excess = self.space.excess();
+        if excess > 0
+            && let Err(error) = self.make_room(excess).await
+        {
+            tracing::warn!(%error, "nothing could be evicted");
+        }
+    }
+
     /// Evicts until at least `missing` bytes are free or nothing is left to evict; returns how many went.
     pub(crate) async fn make_room(self: &Arc<Self>, missing: u64) -> Result<u64, ManagerError> {
         let Ok(_permit) = self.space.evicting.acquire().await else {
@@ -308,7 +343,7 @@ impl Inner {
                 break;
             };
             match item {
-                Item::Entry(entry) => self.take_apart(entry).await?,
+                Item::Entry { entry, .. } => self.take_apart(item, entry).await?,
                 Item::Segment {
                     entry,
                     generation,
@@ -334,7 +369,7 @@ impl Inner {
             .map(|victim| victim.key)
             .filter(|item| !state.pinned.contains(&item.entry()))
             .find(|item| match item {
-                Item::Entry(_) => true,
+                Item::Entry { .. } => true,
                 Item::Segment { entry, segment, .. } => !lives
                     .iter()
                     .any(|live| live.entry == *entry && is_being_read(live, *segment, window)),
@@ -342,21 +377,22 @@ impl Inner {
     }
 
     /// Learns an entry's segments, so that some of them can go and others stay.
-    async fn take_apart(&self, entry: EntryId) -> Result<(), ManagerError> {
+    async fn take_apart(&self, item: Item, entry: EntryId) -> Result<(), ManagerError> {
         let record = match self.key_of(entry) {
             Some(key) => self.store.entry(&key).await?,
             None => None,
         };
-        match record.and_then(|record| record.current.map(|current| (current, record.pinned))) {
-            Some((current, pinned)) => {
-                let segments = self.store.segments(current.id).await?;
-                self.space.opened(entry, &current, &segments, pinned);
-            }
-            None => {
-                let mut state = self.space.lock();
-                let bytes = state.remove(Item::Entry(entry));
-                state.ledger.freed(bytes);
-            }
+        let current =
+            record.and_then(|record| record.current.map(|current| (current, record.pinned)));
+        if let Some((current, pinned)) = current
+            && current.id == item.generation()
+        {
+            let segments = self.store.segments(current.id).await?;
+            self.space.opened(entry, &current, &segments, pinned);
+        } else {
+            let mut state = self.space.lock();
+            let bytes = state.remove(item);
+            state.ledger.freed(bytes);
         }
         Ok(())
     }
@@ -372,43 +408,59 @@ impl Inner {
             .lives()
             .into_iter()
             .find(|live| live.entry == entry && live.generation_now() == Some(generation));
-        let mut epoch = 0;
-        let mut forgotten = None;
+        let mut epochs = vec![0];
         if let Some(live) = &live {
-            let mut state = live.lock();
-            let size = state.meta.as_ref().map_or(0, |meta| meta.segment_size);
-            let total = state.total_len().unwrap_or(u64::MAX);
-            let start = u64::from(segment).saturating_mul(size);
-            if let Some(range) = ByteRange::try_new(start, start.saturating_add(size).min(total)) {
-                state.forget(range);
-                forgotten = Some((live.source, range));
+            // A write that is under way ends first, or its bytes would stay when the others go.
+            let _still = live.writing.write().await;
+            let mut forgotten = None;
+            {
+                let mut state = live.lock();
+                let size = state.meta.as_ref().map_or(0, |meta| meta.segment_size);
+                let total = state.total_len().unwrap_or(u64::MAX);
+                let start = u64::from(segment).saturating_mul(size);
+                if let Some(range) =
+                    ByteRange::try_new(start, start.saturating_add(size).min(total))
+                {
+                    state.forget(range);
+                    forgotten = Some(range);
+                }
+                if let Some(found) = state.segments.get_mut(&segment) {
+                    epochs = found.begin_epoch();
+                }
             }
-            if let Some(found) = state.segments.get_mut(&segment) {
-                epoch = found.epoch;
-                *found = crate::segment::Segment {
-                    epoch: found.epoch.saturating_add(1),
-                    ..Default::default()
-                };
+            if let Some(range) = forgotten {
+                self.tell(Input::Forgotten {
+                    source: live.source,
+                    range,
+                });
             }
         } else if let Some(row) = self.store.segment(generation, segment).await? {
-            epoch = row.epoch;
+            epochs = vec![row.epoch];
         }
-        if let Some((source, range)) = forgotten {
-            self.tell(Input::Forgotten { source, range });
-        }
-        self.store
-            .commit(vec![StoreWrite::RemoveSegments {
+        {
+            let _alone = self.recording.lock().await;
+            let remove = StoreWrite::RemoveSegments {
                 generation,
                 segments: vec![segment],
-            }])
-            .await?;
-        self.bytes
-            .remove(vec![SegmentKey {
+            };
+            if let Err(error) = self.store.commit(vec![remove]).await {
+                // The row must still go; its bytes stay until then.
+                if let Some(live) = &live {
+                    live.shrink(segment, epochs);
+                    self.dirty.mark(live);
+                }
+                return Err(error.into());
+            }
+        }
+        let keys = epochs
+            .into_iter()
+            .map(|epoch| SegmentKey {
                 generation,
                 segment,
                 epoch,
-            }])
-            .await?;
+            })
+            .collect();
+        self.bytes.remove(keys).await?;
         let before = self.space.used();
         self.space.segment_removed(entry, generation, segment);
         let bytes = before.saturating_sub(self.space.used());

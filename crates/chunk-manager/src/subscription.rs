@@ -10,7 +10,7 @@ use chunk_core::ByteRange;
 use crate::error::{ReadError, WaitError};
 use crate::inner::Inner;
 use crate::live::Live;
-use crate::waiters::Token;
+use crate::waiters::{Token, Told};
 
 /// A subscription to a range of bytes of one entry.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct ChunkSubscription {
 
 impl ChunkSubscription {
     pub(crate) fn new(inner: Arc<Inner>, live: Arc<Live>, range: ByteRange) -> Self {
-        let seen_failures = live.failures();
+        let seen_failures = live.failures_before_request();
         Self {
             inner,
             live,
@@ -81,8 +81,10 @@ impl Wait<'_> {
         let Some(gap) = clipped.and_then(|range| state.readable.last_gap(range)) else {
             return Poll::Ready(Ok(()));
         };
-        if state.waiters.is_cancelled(self.token) {
-            return Poll::Ready(Err(WaitError::Cancelled));
+        match state.waiters.told(self.token) {
+            Some(Told::Cancelled) => return Poll::Ready(Err(WaitError::Cancelled)),
+            Some(Told::Failed(error)) => return Poll::Ready(Err(WaitError::Failed(error))),
+            None => {}
         }
         match state.hopeless(seen_failures) {
             Some(ReadError::Failed(error)) => return Poll::Ready(Err(WaitError::Failed(error))),
@@ -94,7 +96,7 @@ impl Wait<'_> {
         }
         state
             .waiters
-            .register(&mut self.token, gap.last(), true, cx.waker());
+            .register(&mut self.token, gap.last(), Some(range.start()), cx.waker());
         Poll::Pending
     }
 }

@@ -5,17 +5,22 @@
 //! this is all there is: a ring that forgets its oldest bytes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use chunk_core::{ByteRange, RangeSet};
+
+use crate::memory::MemoryBudget;
 
 /// How many stored bytes stay in memory for readers close behind.
 pub(crate) const KEPT: u64 = 1024 * 1024;
 /// How many bytes are kept where they cannot be stored.
 pub(crate) const RING: u64 = 4 * 1024 * 1024;
 
+/// What it holds counts against the budget from [`Self::push`] until it is dropped, whoever drops it.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
+    budget: Arc<MemoryBudget>,
     /// Offset → bytes; they do not overlap.
     pieces: BTreeMap<u64, Piece>,
     /// Offsets in order of arrival.
@@ -28,11 +33,25 @@ pub(crate) struct Tail {
 struct Piece {
     bytes: Bytes,
     is_stored: bool,
+    /// Whether storing it failed and nobody is at it any more.
+    is_left: bool,
 }
 
 impl Tail {
+    /// No bytes yet; those that come count against `budget`.
+    pub(crate) fn new(budget: Arc<MemoryBudget>) -> Self {
+        Self {
+            budget,
+            pieces: BTreeMap::new(),
+            order: VecDeque::new(),
+            stored_len: 0,
+            unstored_len: 0,
+        }
+    }
+
     /// Adds bytes that are not there yet.
     pub(crate) fn push(&mut self, offset: u64, bytes: Bytes) {
+        self.budget.taken(bytes.len() as u64);
         self.unstored_len += bytes.len() as u64;
         self.order.push_back(offset);
         self.pieces.insert(
@@ -40,8 +59,26 @@ impl Tail {
             Piece {
                 bytes,
                 is_stored: false,
+                is_left: false,
             },
         );
+    }
+
+    /// Notes that storing the pieces inside `range` failed.
+    pub(crate) fn leave(&mut self, range: ByteRange) {
+        for (_, piece) in self.pieces.range_mut(range.start()..range.end()) {
+            piece.is_left = !piece.is_stored;
+        }
+    }
+
+    /// The pieces whose storing failed, for another try.
+    pub(crate) fn take_left(&mut self) -> Vec<(u64, Bytes)> {
+        self.pieces
+            .iter_mut()
+            .filter_map(|(&offset, piece)| {
+                std::mem::take(&mut piece.is_left).then(|| (offset, piece.bytes.clone()))
+            })
+            .collect()
     }
 
     /// The bytes at `offset`, at most `max`, if they are here.
@@ -59,6 +96,7 @@ impl Tail {
         for (_, piece) in self.pieces.range_mut(range.start()..range.end()) {
             if !piece.is_stored {
                 piece.is_stored = true;
+                piece.is_left = false;
                 let len = piece.bytes.len() as u64;
                 self.unstored_len -= len;
                 self.stored_len += len;
@@ -86,9 +124,19 @@ impl Tail {
         before - self.stored_len
     }
 
-    /// Drops the oldest unstored pieces until at most `allowance` bytes of them are left; returns which
-    /// bytes are gone for good.
-    pub(crate) fn trim_ring(&mut self, allowance: u64) -> RangeSet {
+    /// Drops unstored pieces until at most `allowance` bytes of them are left, the oldest first, and those
+    /// that nobody wants before all others; returns which bytes are gone for good.
+    pub(crate) fn trim_ring(
+        &mut self,
+        allowance: u64,
+        is_wanted: impl Fn(ByteRange) -> bool,
+    ) -> RangeSet {
+        let mut gone = self.trim_ring_of(allowance, |range| !is_wanted(range));
+        gone.extend(self.trim_ring_of(allowance, |_| true).iter());
+        gone
+    }
+
+    fn trim_ring_of(&mut self, allowance: u64, may_go: impl Fn(ByteRange) -> bool) -> RangeSet {
         let mut gone = RangeSet::new();
         let mut kept = VecDeque::new();
         while self.unstored_len > allowance {
@@ -98,8 +146,13 @@ impl Tail {
             match self.pieces.get(&offset) {
                 Some(piece) if !piece.is_stored => {
                     let end = offset.saturating_add(piece.bytes.len() as u64);
-                    gone.extend(ByteRange::try_new(offset, end));
-                    self.remove(offset);
+                    let range = ByteRange::try_new(offset, end);
+                    if range.is_none_or(&may_go) {
+                        gone.extend(range);
+                        self.remove(offset);
+                    } else {
+                        kept.push_back(offset);
+                    }
                 }
                 Some(_) => kept.push_back(offset),
                 None => {}
@@ -109,6 +162,23 @@ impl Tail {
             self.order.push_front(offset);
         }
         gone
+    }
+
+    /// Drops the copies of what is stored that touch `range`.
+    pub(crate) fn drop_stored(&mut self, range: ByteRange) {
+        let stored: Vec<u64> = self
+            .pieces
+            .iter()
+            .filter(|&(&offset, piece)| {
+                piece.is_stored
+                    && offset < range.end()
+                    && offset.saturating_add(piece.bytes.len() as u64) > range.start()
+            })
+            .map(|(&offset, _)| offset)
+            .collect();
+        for offset in stored {
+            self.remove(offset);
+        }
     }
 
     /// Drops every piece that touches `range`; returns what they covered.
@@ -144,11 +214,7 @@ impl Tail {
             })
     }
 
-    /// Bytes in memory.
-    pub(crate) const fn len(&self) -> u64 {
-        self.stored_len + self.unstored_len
-    }
-
+    #[cfg(test)]
     pub(crate) const fn unstored_len(&self) -> u64 {
         self.unstored_len
     }
@@ -156,12 +222,19 @@ impl Tail {
     fn remove(&mut self, offset: u64) {
         if let Some(piece) = self.pieces.remove(&offset) {
             let len = piece.bytes.len() as u64;
+            self.budget.freed(len);
             if piece.is_stored {
                 self.stored_len -= len;
             } else {
                 self.unstored_len -= len;
             }
         }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.budget.freed(self.stored_len + self.unstored_len);
     }
 }
 
@@ -175,7 +248,8 @@ mod tests {
 
     #[test]
     fn bytes_are_found_until_they_are_trimmed() {
-        let mut tail = Tail::default();
+        let budget = Arc::new(MemoryBudget::default());
+        let mut tail = Tail::new(Arc::clone(&budget));
         tail.push(100, piece(10));
         tail.push(110, piece(10));
         assert_eq!(tail.get(115, 100).map(|bytes| bytes.len()), Some(5));
@@ -185,7 +259,13 @@ mod tests {
         tail.stored(ByteRange::new(100, 110).unwrap());
         assert_eq!(tail.trim_stored(0), 10);
         assert!(tail.get(105, 1).is_none());
-        assert_eq!(tail.len(), 10);
+        assert_eq!(budget.used(), 10);
+        drop(tail);
+        assert_eq!(
+            budget.used(),
+            0,
+            "what is dropped with an entry counts no more"
+        );
     }
 
     #[test]
@@ -195,9 +275,29 @@ mod tests {
             tail.push(offset * 10, piece(10));
         }
         tail.stored(ByteRange::new(10, 20).unwrap());
-        let gone = tail.trim_ring(10);
+        let gone = tail.trim_ring(10, |_| true);
         assert_eq!(format!("{gone:?}"), "{0..10, 20..30}");
         assert_eq!(tail.unstored_len(), 10);
         assert!(tail.get(15, 1).is_some(), "stored bytes are not the ring's");
+    }
+
+    #[test]
+    fn a_full_ring_forgets_first_what_nobody_wants() {
+        let mut tail = Tail::default();
+        for offset in 0..4 {
+            tail.push(offset * 10, piece(10));
+        }
+        let gone = tail.trim_ring(20, |range| range.start() < 10);
+        assert_eq!(format!("{gone:?}"), "{10..30}");
+    }
+
+    #[test]
+    fn what_could_not_be_stored_is_offered_once_more() {
+        let mut tail = Tail::default();
+        tail.push(0, piece(10));
+        tail.push(10, piece(10));
+        tail.leave(ByteRange::new(0, 10).unwrap());
+        assert_eq!(tail.take_left().len(), 1);
+        assert!(tail.take_left().is_empty(), "somebody is at it");
     }
 }

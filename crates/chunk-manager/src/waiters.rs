@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-use chunk_core::ByteRange;
+use chunk_core::{ByteRange, RangeSet};
+
+use crate::error::OpenError;
 
 /// The offset under which those wait who wait for the length and not for a byte.
 pub(crate) const LENGTH: u64 = u64::MAX;
@@ -22,9 +24,17 @@ pub(crate) struct Token {
 #[derive(Debug)]
 struct Waiter {
     waker: Waker,
-    /// Whether cancelling a request tells this waiter. A reader's wait is not a request's.
-    hears_cancel: bool,
-    is_cancelled: bool,
+    /// Where the range begins that was asked for, up to the byte that is waited for. What becomes of
+    /// requests is told to these waiters only: a reader's wait is not a request's.
+    requested_from: Option<u64>,
+    told: Option<Told>,
+}
+
+/// What a waiter for requested bytes may be told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Cancelled,
+    Failed(OpenError),
 }
 
 /// The waiters of one source, by the byte each waits for.
@@ -40,7 +50,7 @@ impl Waiters {
         &mut self,
         token: &mut Option<Token>,
         offset: u64,
-        hears_cancel: bool,
+        requested_from: Option<u64>,
         waker: &Waker,
     ) {
         self.remove(token);
@@ -53,8 +63,8 @@ impl Waiters {
             new,
             Waiter {
                 waker: waker.clone(),
-                hears_cancel,
-                is_cancelled: false,
+                requested_from,
+                told: None,
             },
         );
         *token = Some(new);
@@ -67,11 +77,9 @@ impl Waiters {
         }
     }
 
-    /// Whether the request this waiter waits for was cancelled.
-    pub(crate) fn is_cancelled(&self, token: Option<Token>) -> bool {
-        token
-            .and_then(|token| self.waiting.get(&token))
-            .is_some_and(|waiter| waiter.is_cancelled)
+    /// What became of the request this waiter waits for.
+    pub(crate) fn told(&self, token: Option<Token>) -> Option<Told> {
+        self.waiting.get(&token?)?.told.clone()
     }
 
     /// Takes out those who wait for a byte of `range`.
@@ -83,18 +91,6 @@ impl Waiters {
         rest.into_values().map(|waiter| waiter.waker).collect()
     }
 
-    /// Takes out those who wait for the length.
-    pub(crate) fn take_length(&mut self) -> Vec<Waker> {
-        self.waiting
-            .split_off(&Token {
-                offset: LENGTH,
-                number: 0,
-            })
-            .into_values()
-            .map(|waiter| waiter.waker)
-            .collect()
-    }
-
     /// Takes out everybody.
     pub(crate) fn take_all(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.waiting)
@@ -103,14 +99,30 @@ impl Waiters {
             .collect()
     }
 
-    /// Tells those who wait for a requested byte of `range` that nobody fetches it any more.
-    pub(crate) fn cancel(&mut self, range: ByteRange) -> Vec<Waker> {
-        let at = |offset| Token { offset, number: 0 };
+    /// Tells those who wait for requested bytes of `range`, which are not `readable`, what became of them.
+    pub(crate) fn tell(
+        &mut self,
+        range: ByteRange,
+        told: &Told,
+        readable: &RangeSet,
+    ) -> Vec<Waker> {
+        let from = Token {
+            offset: range.start(),
+            number: 0,
+        };
         self.waiting
-            .range_mut(at(range.start())..at(range.end()))
-            .filter(|(_, waiter)| waiter.hears_cancel)
+            .range_mut(from..)
+            .filter(|(token, waiter)| {
+                // A waiter stands at the last byte that it lacks; it may lack others before that one.
+                waiter
+                    .requested_from
+                    .and_then(|start| ByteRange::try_new(start, token.offset.checked_add(1)?))
+                    .and_then(|wanted| wanted.intersection(range))
+                    .is_some_and(|both| !readable.contains_range(both))
+            })
             .map(|(_, waiter)| {
-                waiter.is_cancelled = true;
+                // What was told first stands: a failure is also withdrawn from the queue.
+                waiter.told.get_or_insert_with(|| told.clone());
                 waiter.waker.clone()
             })
             .collect()
@@ -149,7 +161,7 @@ mod tests {
         let mut waiters = Waiters::default();
         let mut tokens = [None; 4];
         for (token, offset) in tokens.iter_mut().zip([9, 10, 19, 20]) {
-            waiters.register(token, offset, false, &waker);
+            waiters.register(token, offset, None, &waker);
         }
         for waker in waiters.take(range(10, 20)) {
             waker.wake();
@@ -164,8 +176,8 @@ mod tests {
         let mut waiters = Waiters::default();
         for offset in 0..1_000 {
             let mut token = None;
-            waiters.register(&mut token, offset, true, waker);
-            waiters.register(&mut token, offset + 1, true, waker);
+            waiters.register(&mut token, offset, Some(0), waker);
+            waiters.register(&mut token, offset + 1, Some(0), waker);
             waiters.remove(&mut token);
             assert!(token.is_none());
         }
@@ -177,10 +189,16 @@ mod tests {
         let waker = Waker::noop();
         let mut waiters = Waiters::default();
         let (mut request, mut reader) = (None, None);
-        waiters.register(&mut request, 5, true, waker);
-        waiters.register(&mut reader, 5, false, waker);
-        assert_eq!(waiters.cancel(range(0, 10)).len(), 1);
-        assert!(waiters.is_cancelled(request));
-        assert!(!waiters.is_cancelled(reader));
+        waiters.register(&mut request, 50, Some(40), waker);
+        waiters.register(&mut reader, 50, None, waker);
+        let readable = RangeSet::from_iter([range(40, 45)]);
+        for elsewhere in [range(0, 40), range(51, 60), range(40, 45)] {
+            let woken = waiters.tell(elsewhere, &Told::Cancelled, &readable);
+            assert!(woken.is_empty(), "{elsewhere}");
+        }
+        let woken = waiters.tell(range(44, 46), &Told::Cancelled, &readable);
+        assert_eq!(woken.len(), 1);
+        assert!(matches!(waiters.told(request), Some(Told::Cancelled)));
+        assert!(waiters.told(reader).is_none());
     }
 }
