@@ -58,7 +58,7 @@ fn film_version(version: u64, start: u64, end: u64) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_film_plays_through_and_the_second_time_asks_for_no_byte() {
+async fn r27_a_film_plays_through_a_proxy_and_the_second_time_asks_for_no_byte() {
     let world = world();
     let mut player = play(&world).await;
     let answer = player.get("/film.mkv", &[]).await;
@@ -91,7 +91,7 @@ async fn fault46_a_cold_range_of_a_byte_is_one_request_of_at_most_a_block() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cold_seek_takes_one_round_trip() {
+async fn trap13_a_cold_seek_takes_one_round_trip_not_a_chunk() {
     let mut player = play(&world()).await;
     let asked = tokio::time::Instant::now();
     player
@@ -225,10 +225,14 @@ async fn an_origin_without_a_length_is_passed_through_in_chunks() {
     let world = world();
     world.fault(FILM, When::Always, Fault::IgnoreRange);
     world.fault(FILM, When::Always, Fault::Chunked);
-    let answer = play(&world).await.get("/film.mkv", &[]).await;
+    let mut player = play(&world).await;
+    let answer = player.get("/film.mkv", &[]).await;
     assert_eq!((answer.status(), answer.whole), (200, true));
     assert_eq!(answer.field("transfer-encoding"), Some("chunked"));
     assert!(answer.body == film(0, LEN));
+    // It ended well, so its length is known now.
+    let part = player.get("/film.mkv", &["Range: bytes=-7"]).await;
+    assert_eq!((part.status(), part.body), (206, film(LEN - 7, LEN)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,6 +330,121 @@ async fn fault27_many_clients_of_one_cold_range_are_one_origin_request() {
         assert!(player.answer().await.body == film(1_000_000, 1_100_000));
     }
     assert_eq!(world.journal().duplicate_bytes_of(FILM), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap17_a_rotated_token_is_the_same_film_and_is_what_the_origin_sees() {
+    let world = world();
+    let mut player = play(&world).await;
+    let first = player
+        .get("/film.mkv?token=one", &["Range: bytes=0-99999"])
+        .await;
+    let before = world.journal().bytes_of(FILM);
+    let again = player
+        .get("/film.mkv?token=two", &["Range: bytes=1000-1999"])
+        .await;
+    assert_eq!(again.body, film(1000, 2000));
+    assert_eq!(again.field("etag"), first.field("etag"));
+    assert_eq!(
+        world.journal().bytes_of(FILM),
+        before,
+        "nothing is fetched twice"
+    );
+    let further = player
+        .get("/film.mkv?token=three", &["Range: bytes=2500000-2500099"])
+        .await;
+    assert_eq!(further.body, film(2_500_000, 2_500_100));
+    let last = world.journal().last().unwrap();
+    assert_eq!(last.target, "/film.mkv?token=three");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault11_with_the_origin_down_what_is_cached_is_served() {
+    let world = world();
+    let proxy = proxy(&world, near()).await;
+    let mut player = Player::connect(&proxy);
+    assert!(player.get("/film.mkv", &[]).await.whole);
+    drop(player);
+    world.fault(FILM, When::Always, Fault::NoAnswer);
+    // why: virtual time; long enough for the entry's session to be over.
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let mut player = Player::connect(&proxy);
+    let answer = player
+        .get("/film.mkv", &["Range: bytes=1000000-1999999"])
+        .await;
+    assert_eq!((answer.status(), answer.whole), (206, true));
+    assert!(answer.body == film(1_000_000, 2_000_000));
+    assert!(answer.field("age").is_some());
+    assert_eq!(answer.field("warning"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault13_a_stalled_transfer_is_resumed_behind_the_clients_back() {
+    let world = world();
+    world.fault(FILM, When::Next, Fault::StallAfter { bytes: 200_001 });
+    let answer = play(&world).await.get("/film.mkv", &[]).await;
+    assert!(answer.whole && answer.body == film(0, LEN));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault14_a_login_page_is_no_film() {
+    let world = world();
+    world.fault(FILM, When::Always, Fault::LoginPage);
+    let answer = play(&world)
+        .await
+        .get("/film.mkv", &["Range: bytes=0-"])
+        .await;
+    assert_eq!(answer.status(), 502);
+    assert!(!answer.text().contains('<'), "{}", answer.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault10_a_busy_origin_is_said_to_be_busy() {
+    let world = world();
+    world.fault(FILM, When::Always, Fault::retry_after(503, "7"));
+    let answer = play(&world)
+        .await
+        .get("/film.mkv", &["Range: bytes=0-"])
+        .await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.field("retry-after"), Some("7"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault37_a_storm_of_seeks_leaves_nothing_in_flight() {
+    let world = world_of(OriginObject::new(FILM, 1 << 30));
+    let slow = Link::new()
+        .delay(Duration::from_millis(50))
+        .total_rate(2_000_000);
+    let proxy = proxy(&world, slow).await;
+    for seek in 0..50u64 {
+        let mut player = Player::connect(&proxy);
+        let range = format!("Range: bytes={}-", seek * 20_000_003);
+        player.ask("GET", "/film.mkv", &[&range]).await;
+        // why: virtual time; a seek every 20 ms, so that none lives to see its first byte.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world
+        .journal()
+        .wait_until(|journal| journal.in_flight() == 0)
+        .await;
+    let fetched = world.journal().bytes_of(FILM);
+    assert!(
+        fetched < 4 * 1024 * 1024,
+        "{fetched} bytes for seeks that were all abandoned"
+    );
+    let mut player = Player::connect(&proxy);
+    let asked = tokio::time::Instant::now();
+    player
+        .ask("GET", "/film.mkv", &["Range: bytes=777777777-"])
+        .await;
+    player.answer_head().await.unwrap();
+    assert_eq!(player.take(100).await.0, film(777_777_777, 777_777_877));
+    assert!(
+        asked.elapsed() < Duration::from_millis(150),
+        "{:?}",
+        asked.elapsed()
+    );
 }
 
 proptest! {
