@@ -10,6 +10,7 @@
 //! | [`events`] | the suite of the event bus |
 //! | [`fetcher`] | the suite of the fetcher, and a scripted one for paused time |
 //! | [`origin`] | a scripted HTTP origin on loopback |
+//! | [`simulator`] | hours of simulated playback over a simulated link |
 //! | [`faulty`] | stores that fail on purpose, and one that loses power |
 //!
 //! ```
@@ -40,3 +41,4 @@ pub mod events;
 pub mod faulty;
 pub mod fetcher;
 pub mod origin;
+pub mod simulator;

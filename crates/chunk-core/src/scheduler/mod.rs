@@ -45,6 +45,7 @@ mod plan;
 mod reader;
 mod run;
 mod source;
+mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
@@ -76,6 +77,8 @@ pub struct Scheduler {
     backfill: DemandQueue<SourceId>,
     /// Background work rests until then, because something critical was wanted a moment ago.
     quiet_until: Tick,
+    /// Copies and background work rest, because a player has too little ready.
+    is_resting: bool,
     next_run: u64,
     actions: VecDeque<Action>,
 }
@@ -94,6 +97,7 @@ impl Scheduler {
             queue: DemandQueue::new(),
             backfill: DemandQueue::new(),
             quiet_until: Tick::ZERO,
+            is_resting: false,
             next_run: 1,
             actions: VecDeque::new(),
         }
@@ -419,184 +423,6 @@ impl Scheduler {
             self.end_requests(id, beyond, Outcome::Failed);
         }
         self.refresh_source(id);
-    }
-
-    fn answer(
-        &mut self,
-        id: RunId,
-        start: u64,
-        end: Option<u64>,
-        total_len: Option<u64>,
-        accepts_ranges: bool,
-    ) {
-        let Some(run) = self.runs.get_mut(&id) else {
-            return;
-        };
-        let source_id = run.source;
-        // A suffix ends where the file does.
-        let total_len = total_len.or(end.filter(|_| accepts_ranges && run.suffix.is_some()));
-        run.head = start;
-        run.start = start;
-        let known = self
-            .sources
-            .get(&source_id)
-            .and_then(|found| found.total_len);
-        run.end = match (end, accepts_ranges) {
-            (Some(end), true) => run.end.min(end),
-            (end, _) => end.or(total_len).or(known).unwrap_or(u64::MAX),
-        };
-        run.is_answered = true;
-        run.suffix = None;
-        if let Some(source) = self.sources.get_mut(&source_id) {
-            source.accepts_ranges = accepts_ranges;
-            source.is_located = true;
-        }
-        if let Some(total_len) = total_len {
-            self.learn_length(source_id, total_len);
-        }
-        self.refresh_source(source_id);
-    }
-
-    fn progress(&mut self, id: RunId, bytes: u64) {
-        let Some(run) = self.runs.get_mut(&id) else {
-            return;
-        };
-        let from = run.head;
-        run.head = run.head.saturating_add(bytes);
-        let (source_id, arrived) = (run.source, ByteRange::try_new(from, run.head));
-        // The number of a source that was closed may stand for another one by now.
-        let is_of_source = self
-            .sources
-            .get(&source_id)
-            .is_some_and(|source| source.runs.contains(&id));
-        if let Some(arrived) = arrived.filter(|_| is_of_source) {
-            self.queue_backfill(source_id, id, arrived);
-            self.receive(source_id, arrived);
-        }
-    }
-
-    /// Once a run has finished the block it began in, the head of that block is worth having: then the
-    /// block can be recorded.
-    fn queue_backfill(&mut self, source_id: SourceId, run: RunId, arrived: ByteRange) {
-        let (Some(source), Some(run)) = (self.sources.get(&source_id), self.runs.get(&run)) else {
-            return;
-        };
-        let block_start = run.start - run.start % crate::BLOCK_SIZE;
-        let block_end = source
-            .total_len
-            .unwrap_or(u64::MAX)
-            .min(block_start.saturating_add(crate::BLOCK_SIZE));
-        if !source.accepts_ranges
-            || source.window_cap.is_some()
-            || !arrived.contains(block_end.saturating_sub(1))
-        {
-            return;
-        }
-        if let Some(head) = ByteRange::try_new(block_start, run.start) {
-            let missing: alloc::vec::Vec<ByteRange> = source.present.gaps(head).collect();
-            for gap in missing {
-                self.backfill.push(source_id, gap, Priority::Low);
-            }
-        }
-    }
-
-    fn finish(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else {
-            return;
-        };
-        let is_open = run.phase == Phase::Open;
-        let is_open_ended = is_open && run.is_answered && run.end == u64::MAX;
-        if is_open && !is_open_ended && run.head == run.start && run.head < run.end {
-            // An end without a byte, of a run that nobody stopped: asking again at once would be a loop.
-            self.fail(id, Failure::Transient { retry_after: None });
-            return;
-        }
-        let (source, head) = (run.source, run.head);
-        self.remove_run(id);
-        // A body of unknown length that ends well ends with its file.
-        if is_open_ended
-            && self
-                .sources
-                .get(&source)
-                .is_some_and(|source| source.total_len.is_none())
-        {
-            self.learn_length(source, head);
-        }
-        self.refresh_source(source);
-    }
-
-    fn fail(&mut self, id: RunId, failure: Failure) {
-        let Some(run) = self.remove_run(id) else {
-            return;
-        };
-        // An aborted run may report its end as a failure; it is not one of the origin's.
-        if run.phase == Phase::Aborting {
-            self.refresh_source(run.source);
-            return;
-        }
-        let (policy, now) = (self.config.retry, self.now);
-        let Some(source) = self.sources.get_mut(&run.source) else {
-            return;
-        };
-        let again = match failure {
-            // A held connection that the origin closed is no sign of trouble.
-            Failure::Transient { .. } if run.held_since.is_some() => Some(now),
-            // Several runs break when an origin goes away; that is one failure.
-            Failure::Transient { retry_after } if source.blocked_until.is_some() => {
-                let asked = retry_after.map(|after| after.min(policy.retry_after_cap));
-                asked.map(|after| now + after).max(source.blocked_until)
-            }
-            Failure::Transient { retry_after } => source.retry.failed(&policy, now, retry_after),
-            Failure::Permanent => None,
-        };
-        match again {
-            Some(at) if at > now => source.blocked_until = Some(at),
-            Some(_) => {}
-            None => self.give_up(run.source),
-        }
-        self.refresh_source(run.source);
-    }
-
-    /// Nothing more comes from this source until somebody asks again.
-    fn give_up(&mut self, id: SourceId) {
-        let Some(source) = self.sources.get_mut(&id) else {
-            return;
-        };
-        source.retry.progressed();
-        source.blocked_until = None;
-        for reader in &source.readers {
-            if let Some(reader) = self.readers.get_mut(reader) {
-                reader.has_given_up = true;
-            }
-        }
-        self.actions.push_back(Action::GaveUp { source: id });
-        if let Some(all) = ByteRange::try_new(0, u64::MAX) {
-            self.end_requests(id, all, Outcome::Failed);
-        }
-        self.backfill.remove_key(id);
-    }
-
-    fn remove_run(&mut self, id: RunId) -> Option<Run> {
-        let run = self.runs.remove(&id)?;
-        if let Some(source) = self.sources.get_mut(&run.source) {
-            source.runs.remove(&id);
-        }
-        Some(run)
-    }
-
-    /// Tells the driver to end a run. It keeps its claim, and its slot where it has one, until the driver
-    /// says it has ended.
-    fn abort(&mut self, id: RunId) {
-        if let Some(run) = self.runs.get_mut(&id)
-            && run.phase != Phase::Aborting
-        {
-            run.phase = Phase::Aborting;
-            // It reads no further than it was allowed; what lies behind is free for others.
-            if run.suffix.is_none() {
-                run.end = run.end.min(run.until.max(run.head));
-            }
-            self.actions.push_back(Action::Abort { run: id });
-        }
     }
 
     /// How long background work rests after something critical was wanted: long enough to bridge the gaps

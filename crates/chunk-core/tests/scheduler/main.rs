@@ -3,4 +3,7 @@
 mod checks;
 mod driver;
 mod model;
+mod origin;
+mod reading;
 mod rules;
+mod scenes;

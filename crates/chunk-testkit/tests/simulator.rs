@@ -1,0 +1,96 @@
+//! What the scheduler makes of hours of playback.
+#![expect(
+    clippy::print_stderr,
+    reason = "the figures are of interest where a test is run by itself"
+)]
+
+use std::time::Duration;
+
+use chunk_core::scheduler::Config;
+use chunk_testkit::simulator::{Link, Player, Report, Simulation};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// 8 Mbit/s, in bytes.
+const FILM: u64 = 1_000_000;
+/// Two hours of it.
+const LEN: u64 = 7_200 * FILM;
+const NEAR: Duration = Duration::from_millis(50);
+
+fn hour_with_seeks(seed: u64) -> Report {
+    let link = Link::new(NEAR, 3 * FILM / 2);
+    let mut simulation = Simulation::new(Config::default(), link, seed);
+    simulation.add_player(LEN, Player::new(FILM).with_seeks(Duration::from_secs(120)));
+    simulation.run(HOUR)
+}
+
+#[test]
+fn an_hour_of_playback_with_seeks_never_stalls_and_replays() {
+    let report = hour_with_seeks(1);
+    eprintln!("{report:?}");
+    assert_eq!(report.stalls, 0, "{report:?}");
+    assert!(report.starts > 20, "{report:?}");
+    // Half a second of film at 1.5 times its rate, a round trip, and what a seek has to wait for.
+    assert!(
+        report.slowest_start < Duration::from_millis(600),
+        "{report:?}"
+    );
+    assert_eq!(report, hour_with_seeks(1));
+    assert_ne!(report.trace, hour_with_seeks(2).trace);
+}
+
+#[test]
+fn seeks_cost_what_was_read_ahead_and_no_more() {
+    let report = hour_with_seeks(3);
+    // Each seek throws away at most the window and what was on the wire.
+    let window = 31 * FILM;
+    assert!(report.wasted < report.starts * window, "{report:?}");
+    let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, 4 * FILM), 3);
+    simulation.add_player(LEN, Player::new(FILM));
+    let steady = simulation.run(HOUR);
+    eprintln!("{steady:?}");
+    assert!(steady.wasted < 2 * window, "{steady:?}");
+    assert_eq!((steady.stalls, steady.starts), (0, 1));
+}
+
+/// A player that needs 8 Mbit/s and a copy that takes all it gets share 10.4 Mbit/s.
+fn player_and_copy(buffer: Duration, is_copy_first: bool) -> Report {
+    let link = Link::new(NEAR, 1_300_000);
+    let mut simulation = Simulation::new(Config::default(), link, 1);
+    let player = Player::new(FILM).with_buffer(buffer);
+    if is_copy_first {
+        simulation.add_copy(LEN);
+        simulation.run(Duration::from_secs(60));
+        simulation.add_player(LEN, player);
+    } else {
+        simulation.add_player(LEN, player);
+        simulation.run(Duration::from_secs(60));
+        simulation.add_copy(LEN);
+    }
+    simulation.run(HOUR)
+}
+
+#[test]
+fn a_steady_player_beside_a_greedy_copy() {
+    for buffer in [1, 3] {
+        for is_copy_first in [false, true] {
+            let report = player_and_copy(Duration::from_secs(buffer), is_copy_first);
+            eprintln!("buffer {buffer} s, copy first: {is_copy_first}: {report:?}");
+            assert!(report.stalled < Duration::from_secs(15), "{report:?}");
+            // What the player leaves goes to the copy.
+            assert!(report.copied > 900 * FILM, "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn five_players_share_four_runs() {
+    let link = Link::new(NEAR, 8 * FILM);
+    let mut simulation = Simulation::new(Config::default(), link, 1);
+    for _ in 0..5 {
+        simulation.add_player(LEN, Player::new(FILM));
+    }
+    let report = simulation.run(HOUR);
+    eprintln!("{report:?}");
+    assert_eq!(report.stalls, 0, "{report:?}");
+    assert!(report.slowest_start < Duration::from_secs(2), "{report:?}");
+}
