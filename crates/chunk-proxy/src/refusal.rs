@@ -28,8 +28,10 @@ impl Refusal {
         }
     }
 
-    pub(crate) const BAD_REQUEST: fn(&'static str) -> Self =
-        |line| Self::new(StatusCode::BAD_REQUEST, line).closing();
+    /// 400, and the end of the connection: whoever sent this may mean something else by what follows.
+    pub(crate) fn bad_request(line: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, line).closing()
+    }
 
     /// The method is none of those in `allowed`.
     pub(crate) fn method(allowed: &'static str) -> Self {
@@ -80,8 +82,8 @@ pub(crate) fn text_response(status: StatusCode, text: impl Into<bytes::Bytes>) -
 impl From<NotAdmitted> for Refusal {
     fn from(reason: NotAdmitted) -> Self {
         match reason {
-            NotAdmitted::Host => Self::BAD_REQUEST("a request names exactly one host"),
-            NotAdmitted::Scheme => Self::BAD_REQUEST("only http targets are served"),
+            NotAdmitted::Host => Self::bad_request("a request names exactly one host"),
+            NotAdmitted::Scheme => Self::bad_request("only http targets are served"),
             NotAdmitted::ForeignHost => Self::new(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this proxy does not answer to that host name",
@@ -94,7 +96,7 @@ impl From<NoRoute> for Refusal {
     fn from(reason: NoRoute) -> Self {
         match reason {
             NoRoute::Unknown => Self::new(StatusCode::NOT_FOUND, "no origin is mounted there"),
-            NoRoute::Malformed => Self::BAD_REQUEST("the target is not a path"),
+            NoRoute::Malformed => Self::bad_request("the target is not a path"),
         }
     }
 }
