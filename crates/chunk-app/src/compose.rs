@@ -10,7 +10,7 @@ use chunk_fetch_http::{HttpFetcher, OriginConfig};
 use chunk_manager::ChunkManager;
 use chunk_ports::{ChunkFetcher, ChunkStore, EventSink, OriginForward};
 use chunk_proxy::{Cors, Mount, PartitionKey, Proxy, ProxyConfig};
-use chunk_store_sqlite::SqliteChunkStore;
+use chunk_store_sqlite::{Durability, SqliteChunkStore, SqliteOptions};
 
 use crate::failure::{Failure, Outcome, with_causes};
 use crate::folder::INDEX;
@@ -71,7 +71,9 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
             with_causes(error)
         ))
     };
-    let opened = SqliteChunkStore::open(folder.join(INDEX))
+    // One flush of the log per group commit, so that a power cut takes nothing that was recorded.
+    let options = SqliteOptions::new(folder.join(INDEX)).durability(Durability::PowerCut);
+    let opened = SqliteChunkStore::open_with(options)
         .await
         .map_err(|error| unusable(&error))?;
     if let Some(aside) = &opened.set_aside {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_core::{CacheKey, Priority};
-use chunk_manager::{EntryState, EntryStatus};
+use chunk_manager::{EntryState, EntryStatus, OpenError};
 use chunk_ports::{CacheEvent, EventSource, EventSubscription, Received, Resource};
 use tokio::sync::mpsc;
 
@@ -43,7 +43,15 @@ struct Job {
 }
 
 /// What became of an order to begin.
-type Begun = (Arc<CacheKey>, Result<(), String>);
+#[derive(Debug)]
+enum Begun {
+    /// It is in the durable queue.
+    Queued,
+    /// It is a file without bytes, which is always there in whole.
+    Empty,
+    /// It cannot be had, for this reason.
+    Refused(String),
+}
 
 async fn follow(
     host: &Arc<Host>,
@@ -51,13 +59,17 @@ async fn follow(
     mut events: Box<dyn EventSubscription>,
     sender: &mpsc::Sender<FetchEvent>,
 ) {
-    let (begun_sender, mut begun) = mpsc::channel::<Begun>(16);
+    let (begun_sender, mut begun) = mpsc::channel::<(Arc<CacheKey>, Begun)>(16);
     let manager = host.manager.clone();
     let begin = async move {
         for resource in resources {
             let key = Arc::clone(&resource.key);
             let order = manager.prefetch(resource, Priority::Medium).await;
-            let order = order.map(drop).map_err(|error| error.to_string());
+            let order = match order {
+                Ok(_) => Begun::Queued,
+                Err(OpenError::Unsatisfiable { total_len: Some(0) }) => Begun::Empty,
+                Err(error) => Begun::Refused(error.to_string()),
+            };
             if begun_sender.send((key, order)).await.is_err() {
                 return;
             }
@@ -71,12 +83,17 @@ async fn follow(
         while more || !jobs.is_empty() {
             let told = tokio::select! {
                 order = begun.recv(), if more => match order {
-                    Some((key, Ok(()))) => {
+                    Some((key, Begun::Queued)) => {
                         let job = Job { told: None, idle_turns: 0 };
                         jobs.insert(Arc::clone(&key), job);
                         look(host, &mut jobs, Some(&key), sender).await
                     }
-                    Some((key, Err(reason))) => {
+                    Some((key, Begun::Empty)) => {
+                        let path = key.to_string();
+                        let done = FetchEvent::Done { path, total_bytes: 0 };
+                        sender.send(done).await.is_ok()
+                    }
+                    Some((key, Begun::Refused(reason))) => {
                         let path = key.to_string();
                         sender.send(FetchEvent::Failed { path, reason }).await.is_ok()
                     }
@@ -89,12 +106,8 @@ async fn follow(
                     Received::Event(
                         CacheEvent::EntryCompleted { cache_key, .. }
                         | CacheEvent::RangeFailed { cache_key, .. },
-                    ) => {
-                        if jobs.contains_key(&cache_key) {
-                            look(host, &mut jobs, Some(&cache_key), sender).await
-                        } else {
-                            true
-                        }
+                    ) if jobs.contains_key(&cache_key) => {
+                        look(host, &mut jobs, Some(&cache_key), sender).await
                     }
                     Received::Closed => return false,
                     _ => true,

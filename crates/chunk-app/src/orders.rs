@@ -1,6 +1,6 @@
 //! The commands besides `serve`.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::cli;
 use crate::control::Control;
@@ -9,6 +9,7 @@ use crate::output;
 use crate::progress::Progress;
 use crate::run::run;
 use crate::settings::Settings;
+use crate::signals::Signals;
 use crate::wire::{EvictOrder, FetchEvent, FetchOrder, PinOrder, Role, VerifyOrder};
 
 pub(crate) async fn status(settings: &Settings, flags: &cli::Status) -> Outcome<()> {
@@ -81,24 +82,23 @@ pub(crate) async fn fetch(settings: &Settings, flags: &cli::Fetch) -> Outcome<()
     let order = FetchOrder {
         targets: flags.targets.clone(),
     };
-    let interrupted = async {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => {}
-            // Without the signal's handler the signal itself ends the process.
-            Err(_) => std::future::pending().await,
-        }
-    };
+    let mut signals = Signals::watch()
+        .map_err(|error| Failure::failed(format!("cannot watch for signals: {error}")))?;
+    let interrupted = watch::Sender::new(false);
+    let mut stop = interrupted.subscribe();
+    tokio::spawn(async move {
+        signals.next().await;
+        interrupted.send_replace(true);
+        signals.next().await;
+        // The second one: what is still to be put in order stays as a crash would leave it.
+        std::process::exit(1);
+    });
     let mut progress = Progress::new(flags.json);
-    let told = std::cell::RefCell::new(&mut progress);
-    let mut interrupted = std::pin::pin!(interrupted);
-    let stop = std::cell::RefCell::new(interrupted.as_mut());
     run(settings, Role::Fetch, async |control: &dyn Control| {
-        let mut progress = told.borrow_mut();
-        let mut stop = stop.borrow_mut();
         let events = control.fetch(order.clone()).await?;
         tokio::select! {
             ended = follow(events, &mut progress) => ended,
-            () = stop.as_mut() => Err(Failure::failed(
+            Ok(_) = stop.wait_for(|interrupted| *interrupted) => Err(Failure::failed(
                 "stopped; what has arrived is kept, and the rest goes on with `chunkd serve` or the same \
                  command",
             )),

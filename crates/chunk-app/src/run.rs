@@ -1,6 +1,6 @@
 //! Carrying an order out: in this process where nobody holds the folder, else by whoever does.
 
-use std::ops::AsyncFn;
+use std::ops::AsyncFnMut;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ enum Held {
 pub(crate) async fn run<A>(
     settings: &Settings,
     role: Role,
-    order: impl AsyncFn(&dyn Control) -> Outcome<A>,
+    mut order: impl AsyncFnMut(&dyn Control) -> Outcome<A>,
 ) -> Outcome<A> {
     folder::prepare(&settings.cache_dir)?;
     let mut prefer_other = false;
@@ -101,10 +101,9 @@ async fn find(folder: &Path, role: Role, prefer_other: bool) -> Outcome<Held> {
     let others_until = Instant::now() + HOLDER_TIMEOUT / 3;
     let remote = Remote::new(folder);
     loop {
-        if !prefer_other || Instant::now() >= others_until {
-            if let Some(lock) = compose::try_lock(folder)? {
-                return Ok(Held::Here(lock));
-            }
+        let may_take = !prefer_other || Instant::now() >= others_until;
+        if may_take && let Some(lock) = compose::try_lock(folder)? {
+            return Ok(Held::Here(lock));
         }
         if let Ok(holder) = remote.instance().await {
             // A short command fetches nothing, so a fetch waits until it is over.

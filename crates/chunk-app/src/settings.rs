@@ -179,10 +179,10 @@ impl<'a> Layers<'a> {
         let mut origins = Vec::new();
         if flags.is_empty() {
             if let Some(table) = &self.file.origin {
-                origins.push(self.from_file("", table)?);
+                origins.push(self.origin_of_file("", table)?);
             }
             for (name, table) in &self.file.origins {
-                origins.push(self.from_file(name, table)?);
+                origins.push(self.origin_of_file(name, table)?);
             }
         }
         for text in flags {
@@ -206,7 +206,7 @@ impl<'a> Layers<'a> {
         Mounts::new(origins)
     }
 
-    fn from_file(&self, name: &str, table: &OriginTable) -> Outcome<Origin> {
+    fn origin_of_file(&self, name: &str, table: &OriginTable) -> Outcome<Origin> {
         let place = if name.is_empty() { "origin" } else { name };
         check_name(name)?;
         let url = table.url.as_ref().ok_or_else(|| {

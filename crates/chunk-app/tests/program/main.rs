@@ -1,0 +1,10 @@
+//! The program as its users meet it: the real binary, real sockets on loopback, a scripted origin.
+
+mod crash;
+mod errors;
+mod http;
+mod orders;
+mod program;
+mod secrets;
+mod serve;
+mod takeover;

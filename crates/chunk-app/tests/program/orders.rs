@@ -1,0 +1,254 @@
+//! Each command gives the same answer with `serve` running and without.
+
+use serde_json::{Value, json};
+
+use crate::http;
+use crate::program::{Bench, files, text};
+
+const LEN: u64 = 300_001;
+
+/// `status` without what the answering process counts for itself.
+async fn status(bench: &Bench) -> Value {
+    let mut lines = bench.json(&["status", "--json"]).await;
+    assert_eq!(lines.len(), 1);
+    let mut report = lines.remove(0);
+    let activity = report.as_object_mut().unwrap().remove("activity").unwrap();
+    assert!(activity["hit_ratio"].is_null() || activity["hit_ratio"].is_number());
+    report
+}
+
+/// Runs `arguments` on two caches of the same content, one of them served.
+async fn both_ways(prepare: &[&[&str]], arguments: &[&str]) -> (Vec<Value>, Value) {
+    let mut answers = Vec::new();
+    let mut url = String::new();
+    for served in [false, true] {
+        let mut bench = Bench::with("a", LEN).await;
+        bench.put("b", LEN);
+        // The first server makes the origin known.
+        bench.serve().await.stop().await;
+        if url.is_empty() {
+            url = bench.origin.url();
+        }
+        for prepare in prepare {
+            bench.json(prepare).await;
+        }
+        let server = if served {
+            Some(bench.serve().await)
+        } else {
+            None
+        };
+        let lines = bench.json(arguments).await;
+        let lines: Vec<_> = lines
+            .into_iter()
+            .filter(|line| line["event"] != "progress")
+            .collect();
+        let mut after = status(&bench).await;
+        assert_eq!(
+            after["origins"][0]["url"],
+            format!("{}/", bench.origin.url())
+        );
+        after.as_object_mut().unwrap().remove("origins");
+        for entry in after["entries"].as_array_mut().unwrap() {
+            // When it was read, and how fast it comes, are of this moment.
+            let entry = entry.as_object_mut().unwrap();
+            for momentary in ["accessed_unix", "download_bytes_per_second"] {
+                assert!(entry.remove(momentary).is_some());
+            }
+        }
+        answers.push((lines, after));
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        bench.origin.close().await;
+    }
+    let served = answers.pop().unwrap();
+    let alone = answers.pop().unwrap();
+    assert_eq!(alone, served);
+    alone
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_answers_the_same_with_and_without_serve() {
+    let (mut lines, after) = both_ways(&[], &["fetch", "--json", "/a", "/b"]).await;
+    lines.sort_by_key(|line| line["path"].to_string());
+    assert_eq!(
+        lines,
+        [
+            json!({"event": "done", "path": "/a", "total_bytes": LEN}),
+            json!({"event": "done", "path": "/b", "total_bytes": LEN}),
+        ]
+    );
+    let entry = &after["entries"][0];
+    assert_eq!(entry["state"], "complete");
+    assert_eq!(entry["recorded_bytes"], LEN);
+    assert_eq!(entry["coverage_percent"], 100.0);
+    assert_eq!(after["stored_bytes"], 2 * LEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pin_and_unpin_answer_the_same_with_and_without_serve() {
+    let fetch = &["fetch", "--json", "/a"][..];
+    let (lines, after) = both_ways(&[fetch], &["pin", "--json", "/a"]).await;
+    assert_eq!(lines, [json!({"path": "/a", "pinned": true})]);
+    assert_eq!(after["entries"][0]["pinned"], true);
+    let (lines, after) = both_ways(
+        &[fetch, &["pin", "--json", "/a"]],
+        &["unpin", "--json", "/a"],
+    )
+    .await;
+    assert_eq!(lines, [json!({"path": "/a", "pinned": false})]);
+    assert_eq!(after["entries"][0]["pinned"], false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evict_answers_the_same_with_and_without_serve() {
+    let fetch = &["fetch", "--json", "/a", "/b"][..];
+    let (lines, after) = both_ways(&[fetch], &["evict", "--json", "/a"]).await;
+    assert_eq!(lines, [json!({"freed_bytes": LEN})]);
+    assert_eq!(after["stored_bytes"], LEN);
+    let pin = &["pin", "--json", "/b"][..];
+    let (lines, after) = both_ways(&[fetch, pin], &["evict", "--json", "--all"]).await;
+    assert_eq!(lines, [json!({"freed_bytes": LEN})]);
+    assert_eq!(after["stored_bytes"], LEN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_answers_the_same_with_and_without_serve() {
+    let fetch = &["fetch", "--json", "/a"][..];
+    let (lines, _) = both_ways(&[fetch], &["verify", "--json"]).await;
+    assert_eq!(
+        lines,
+        [json!({"entries": 1, "blocks": 5, "bytes": LEN, "bad": [], "repaired": false})]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_block_is_found_and_repaired_and_fetched_again() {
+    let bench = Bench::with("a", LEN).await;
+    let url = bench.origin.url();
+    bench
+        .json(&["fetch", "--origin", &url, "--json", "/a"])
+        .await;
+    let damaged = files(&bench.folder().join("data"));
+    let segment = damaged
+        .iter()
+        .find(|file| std::fs::metadata(file).unwrap().len() == LEN)
+        .unwrap();
+    let mut bytes = std::fs::read(segment).unwrap();
+    bytes[70_000] ^= 1;
+    std::fs::write(segment, &bytes).unwrap();
+    let bad = json!([{"path": "/a", "start_byte": 65_536, "end_byte": 131_071}]);
+    let found = bench.run(&["verify", "--json"]).await;
+    assert_eq!(found.status.code(), Some(1), "{found:?}");
+    let answer: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!((&answer["bad"], &answer["repaired"]), (&bad, &json!(false)));
+    let repaired = bench.json(&["verify", "--repair", "--json"]).await;
+    assert_eq!(
+        (&repaired[0]["bad"], &repaired[0]["repaired"]),
+        (&bad, &json!(true))
+    );
+    assert_eq!(bench.json(&["verify", "--json"]).await[0]["bad"], json!([]));
+    let asked = bench.origin.journal().requests();
+    bench
+        .json(&["fetch", "--origin", &url, "--json", "/a"])
+        .await;
+    let again = bench.origin.journal().records().split_off(asked);
+    assert_eq!(again[0].range.as_deref(), Some("bytes=65536-131071"));
+    // A run may be cut and taken up again; nothing outside the block is asked for.
+    for record in again {
+        assert!(record.range.unwrap().ends_with("-131071"));
+        assert!(record.content_start.unwrap() >= 65_536);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_the_origin_does_not_have_fails_without_holding_up_the_others() {
+    let bench = Bench::with("a", LEN).await;
+    let url = bench.origin.url();
+    let output = bench
+        .run(&["fetch", "--origin", &url, "--json", "/missing", "/a"])
+        .await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let lines = text(&output.stdout);
+    assert!(
+        lines.contains(
+            r#"{"event":"failed","path":"/missing","reason":"the origin answered 404: no such file"}"#
+        ),
+        "{lines}"
+    );
+    assert!(
+        lines.contains(r#"{"event":"done","path":"/a","total_bytes":300001}"#),
+        "{lines}"
+    );
+    assert!(text(&output.stderr).contains("1 of 2 files could not be fetched in whole"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_bytes_is_there_in_whole() {
+    let bench = Bench::with("empty", 0).await;
+    let url = bench.origin.url();
+    let lines = bench
+        .json(&["fetch", "--origin", &url, "--json", "/empty"])
+        .await;
+    assert_eq!(
+        lines,
+        [json!({"event": "done", "path": "/empty", "total_bytes": 0})]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_get_a_table() {
+    let bench = Bench::with("a", LEN).await;
+    let url = bench.origin.url();
+    let output = bench.run(&["fetch", "--origin", &url, "/a"]).await;
+    assert_eq!(text(&output.stdout), "/a: 292 KiB, complete\n");
+    let output = bench.run(&["status", "--config", "/dev/null"]).await;
+    let said = text(&output.stdout);
+    let row = said.lines().find(|line| line.contains("complete")).unwrap();
+    assert!(
+        row.contains("/a") && row.contains("100.0 %") && row.contains("292 KiB"),
+        "{row}"
+    );
+    let output = bench.run(&["verify"]).await;
+    assert!(text(&output.stdout).ends_with("all good\n"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_make_no_sense_are_refused_with_a_reason() {
+    let bench = Bench::with("a", 10).await;
+    let server = bench.serve().await;
+    for (path, body, part) in [
+        ("/v1/fetch", "{", "not understood"),
+        ("/v1/evict", r#"{"path": "b"}"#, "neither a URL nor a path"),
+        ("/v1/pin", "[]", "not understood"),
+    ] {
+        let answer = http::order(&bench.folder(), "POST", path, body).await;
+        assert_eq!(answer.status, 400, "{path}");
+        assert!(
+            answer.json()["error"].as_str().unwrap().contains(part),
+            "{path}"
+        );
+    }
+    let answer = http::order(&bench.folder(), "POST", "/v1/handover", "null").await;
+    assert_eq!(answer.status, 409);
+    // A page cannot be asked for by the wrong method.
+    assert_eq!(
+        http::order(&bench.folder(), "GET", "/v1/evict", "")
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        http::order(&bench.folder(), "POST", "/v1/jobs", "")
+            .await
+            .status,
+        404
+    );
+    assert_eq!(
+        http::order(&bench.folder(), "GET", "/v1/jobs", "")
+            .await
+            .json(),
+        json!([])
+    );
+    server.stop().await;
+}

@@ -1,0 +1,114 @@
+//! Secrets appear in requests to their origin and nowhere else.
+
+use chunk_testkit::origin::{Fault, When};
+
+use crate::http;
+use crate::program::{Bench, Server, files, text};
+
+/// In URLs, headers, user information and players' credentials.
+const PLANTED: &[&str] = &[
+    "hunter-in-url",
+    "hunter-in-header",
+    "hunter-in-userinfo",
+    "hunter-of-player",
+];
+
+fn assert_clean(what: &str, bytes: &[u8]) {
+    for secret in PLANTED {
+        let found = bytes
+            .windows(secret.len())
+            .any(|window| window == secret.as_bytes());
+        assert!(!found, "{secret} in {what}: {}", text(bytes));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault48_no_secret_is_printed_logged_or_stored() {
+    let bench = Bench::with("a", 200_000).await;
+    bench.put("b", 200_000);
+    bench.put("c", 200_000);
+    bench
+        .origin
+        .fault("denied", When::Always, Fault::status(403));
+    let elsewhere = Fault::redirect("http://127.0.0.1:1/x?token=hunter-in-url");
+    bench.origin.fault("moved", When::Always, elsewhere);
+    let settings = format!(
+        "[origin]\nurl = \"http://user:hunter-in-userinfo@{}/\"\nauth = \"forward\"\n\
+         headers = {{ X-Token = {{ env = \"TOKEN\" }} }}\n",
+        bench.origin.address()
+    );
+    let file = bench.home.path().join("c.toml");
+    std::fs::write(&file, settings).unwrap();
+    let config = file.to_str().unwrap();
+    let with_secrets = |arguments: &[&str]| {
+        let mut command = bench.command(arguments);
+        command
+            .env("CHUNKD_CONFIG", config)
+            .env("CHUNKD_LOG", "trace")
+            .env("TOKEN", "hunter-in-header");
+        command
+    };
+    let server = Server::of(with_secrets(&["serve", "--listen", "127.0.0.1:0"])).await;
+    assert_clean("the first line", server.first_line.as_bytes());
+    let credentials = "Authorization: Bearer hunter-of-player\r\n";
+    for target in ["/a", "/denied", "/moved", "/none"] {
+        let target = format!("{target}?token=hunter-in-url&v=1");
+        let answer = server.get(&target, credentials).await;
+        assert_clean("a head", answer.head.as_bytes());
+        if answer.status != 200 {
+            assert_clean("a body", &answer.body);
+        }
+    }
+    // They did arrive where they belong, so that their absence elsewhere means something.
+    let asked = bench.origin.journal().records_of("a");
+    assert!(asked[0].target.contains("token=hunter-in-url"));
+    assert_eq!(asked[0].header("x-token"), Some("hunter-in-header"));
+    assert_eq!(
+        asked[0].header("authorization"),
+        Some("Bearer hunter-of-player")
+    );
+    let orders: &[&[&str]] = &[
+        &["fetch", "--json", "/b?token=hunter-in-url"],
+        &[
+            "fetch",
+            "/denied?token=hunter-in-url",
+            "/moved?token=hunter-in-url",
+        ],
+        &["fetch", "http://elsewhere/?token=hunter-in-url"],
+        &["status"],
+        &["status", "--json"],
+        &["verify", "--json"],
+        &["pin", "/b?token=hunter-in-url"],
+        &["evict", "/b?token=hunter-in-url"],
+    ];
+    for order in orders {
+        let output = with_secrets(order).output().await.unwrap();
+        assert_clean("output", &output.stdout);
+        assert_clean("messages", &output.stderr);
+    }
+    for page in ["/metrics", "/v1/status", "/v1/jobs"] {
+        let answer = http::order(&bench.folder(), "GET", page, "").await;
+        assert_clean(page, &answer.body);
+    }
+    let said = server.stop().await;
+    assert!(
+        said.contains("DEBUG") || said.contains("TRACE"),
+        "the log is too quiet to prove a thing"
+    );
+    assert_clean("the log", said.as_bytes());
+    // The same without a server, then everything on disk, the folder's lists included.
+    let output = with_secrets(&["fetch", "/c?token=hunter-in-url"])
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_clean("output", &output.stdout);
+    assert_clean("messages", &output.stderr);
+    for file in files(&bench.folder()) {
+        assert_clean(
+            &file.display().to_string(),
+            file.as_os_str().as_encoded_bytes(),
+        );
+        assert_clean(&file.display().to_string(), &std::fs::read(&file).unwrap());
+    }
+}
