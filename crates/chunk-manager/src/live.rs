@@ -58,7 +58,6 @@ pub(crate) enum Caching {
     Never,
 }
 
-#[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) source: SourceId,
     pub(crate) entry: EntryId,
@@ -132,6 +131,17 @@ pub(crate) enum Found {
     Unchecked,
     /// Not there.
     Missing,
+}
+
+/// Without its payload.
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live")
+            .field("source", &self.source)
+            .field("entry", &self.entry)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Live {
@@ -359,8 +369,7 @@ impl Live {
         let positions = &state.positions;
         let gone = state.tail.trim_ring(allowance, |piece| {
             positions.values().any(|&position| {
-                ByteRange::with_len(position, RING / 2)
-                    .is_ok_and(|wanted| wanted.overlaps(piece))
+                ByteRange::with_len(position, RING / 2).is_ok_and(|wanted| wanted.overlaps(piece))
             })
         });
         for range in gone.iter() {
