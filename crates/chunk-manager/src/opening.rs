@@ -8,8 +8,8 @@ use std::task::Poll;
 use chunk_core::Priority;
 use chunk_core::scheduler::{Input, Start};
 use chunk_ports::{
-    ChunkStoreError, Condition, FetchError, FetchOutcome, FetchRequest, Freshness, GenerationRecord, NewGeneration,
-    Resource, StoreWrite, Verdict, Wanted,
+    ChunkStoreError, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Freshness,
+    GenerationRecord, NewGeneration, Resource, StoreWrite, Verdict, Wanted,
 };
 
 use crate::counters::add;
@@ -240,11 +240,12 @@ impl Inner {
                 self.confirm(live, body.verdict).await;
                 Ok(Validation::Same)
             }
-            Ok(FetchOutcome::Body(body)) if is_page_for_media(&known, &body.representation) => {
-                // A login page is no new version. What is cached stays good until somebody says otherwise.
-                tracing::warn!(key = %live.key, "the origin answered with a page in place of the file");
-                live.set_validated(true);
-                Ok(Validation::Same)
+            Ok(FetchOutcome::Body(FetchedBody {
+                representation: now,
+                ..
+            })) if is_page_for_media(&known, &now) => Ok(keep_in_spite_of_page(live)),
+            Err(FetchError::Changed { now }) if is_page_for_media(&known, &now) => {
+                Ok(keep_in_spite_of_page(live))
             }
             Ok(_) | Err(FetchError::Changed { .. }) => Ok(Validation::Changed),
             Err(error @ (FetchError::NotFound { .. } | FetchError::Denied { .. })) => {
@@ -385,6 +386,13 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
             });
         }
     }
+}
+
+/// A login page is no new version. What is cached stays good until somebody says otherwise.
+fn keep_in_spite_of_page(live: &Live) -> Validation {
+    tracing::warn!(key = %live.key, "the origin answered with a page in place of the file");
+    live.set_validated(true);
+    Validation::Same
 }
 
 /// Waits until the origin has told what the entry is.

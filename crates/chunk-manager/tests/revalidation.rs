@@ -1,0 +1,214 @@
+//! When the origin is asked whether what is cached still holds.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chunk_core::{ChunkSize, Tick};
+use chunk_manager::{ChunkManager, First, TokioClock};
+use chunk_ports::{Clock, StoreWrite};
+use chunk_testkit::fetcher::ScriptedFetcher;
+use chunk_testkit::origin::{Fault, OriginObject, When};
+use support::*;
+use tokio::time::sleep;
+
+/// A manager that has the whole file cached, shut down again.
+async fn cached(setup: &Setup) {
+    let rig = setup.start().await;
+    let mut opened = rig.open(0, None).await;
+    read_to_end(&mut opened.reader, 1).await;
+    drop(opened);
+    rig.manager.shutdown().await;
+    rig.world.journal().clear();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_entry_is_confirmed_once_and_brings_no_body() {
+    let setup = setup(2 * MIB);
+    cached(&setup).await;
+    let rig = setup.start().await;
+    let mut readers = tokio::task::JoinSet::new();
+    for start in [0, 5, MIB] {
+        let manager = rig.manager.clone();
+        readers.spawn(async move {
+            let first = First::Span { start, end: None };
+            let mut opened = manager.open(resource(FILM), first).await.unwrap();
+            assert_eq!(read_to_end(&mut opened.reader, 1).await, 2 * MIB - start);
+        });
+    }
+    while let Some(reader) = readers.join_next().await {
+        reader.unwrap();
+    }
+    let records = rig.world.journal().records_of(FILM);
+    assert_eq!(records.len(), 1, "{records:#?}");
+    assert_eq!(records[0].status, 304);
+    assert!(records[0].header("if-none-match").is_some());
+    assert_eq!(records[0].body_sent, 0);
+    assert!(
+        !rig.open(0, None)
+            .await
+            .entry
+            .age()
+            .gt(&Duration::from_secs(5))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_entry_asks_nobody() {
+    let setup = setup(2 * MIB);
+    setup
+        .world
+        .put(OriginObject::new(FILM, 2 * MIB).header("Cache-Control", "max-age=3600"));
+    cached(&setup).await;
+    let rig = setup.start().await;
+    let mut opened = rig.open(0, None).await;
+    assert_eq!(read_to_end(&mut opened.reader, 1).await, 2 * MIB);
+    assert_eq!(rig.world.journal().requests_of(FILM), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_confirmation_is_noted_in_the_index() {
+    let setup = setup(MIB);
+    cached(&setup).await;
+    // As if the last confirmation were long ago.
+    let record = setup.store.entry(&key(FILM)).await.unwrap().unwrap();
+    let mut freshness = record.current.as_ref().unwrap().freshness;
+    freshness.validated_unix -= 1_000_000;
+    freshness.fresh_until_unix -= 1_000_000;
+    let generation = record.current.unwrap().id;
+    let refresh = StoreWrite::Refresh {
+        generation,
+        freshness,
+    };
+    setup.store.commit(vec![refresh]).await.unwrap();
+
+    let rig = setup.start().await;
+    let opened = rig.open(0, None).await;
+    assert!(opened.entry.age() < Duration::from_secs(100));
+    let record = setup.store.entry(&key(FILM)).await.unwrap().unwrap();
+    let noted = record.current.unwrap().freshness.validated_unix;
+    assert!(noted > freshness.validated_unix + 900_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_entry_that_changed_is_replaced_by_many_openers_with_one_question() {
+    let setup = setup(2 * MIB);
+    cached(&setup).await;
+    setup.world.set_version(FILM, 2);
+    let rig = setup.start().await;
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let manager = rig.manager.clone();
+        readers.spawn(async move {
+            let first = First::Span {
+                start: 0,
+                end: None,
+            };
+            let mut opened = manager.open(resource(FILM), first).await.unwrap();
+            assert_eq!(read_to_end(&mut opened.reader, 2).await, 2 * MIB);
+        });
+    }
+    while let Some(reader) = readers.join_next().await {
+        reader.unwrap();
+    }
+    // One question, one transfer.
+    assert_eq!(rig.world.journal().requests_of(FILM), 2);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(rig.bytes.generations().await.unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_cannot_confirm_does_not_keep_the_file_away() {
+    for fault in [
+        Fault::NoAnswer,
+        Fault::status(500),
+        Fault::retry_after(503, "60"),
+    ] {
+        let setup = setup(MIB);
+        cached(&setup).await;
+        let rig = setup.start().await;
+        rig.world.fault(FILM, When::Always, fault);
+        let mut opened = rig.open(0, None).await;
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, MIB);
+        assert!(rig.world.journal().requests_of(FILM) <= 1);
+    }
+}
+
+/// Tokio's clock with a wall clock that a test may set.
+#[derive(Debug)]
+struct Wall {
+    clock: TokioClock,
+    unix: AtomicI64,
+}
+
+#[async_trait::async_trait]
+impl Clock for Wall {
+    fn now(&self) -> Tick {
+        self.clock.now()
+    }
+
+    async fn sleep_until(&self, deadline: Tick) {
+        self.clock.sleep_until(deadline).await;
+    }
+
+    fn unix_seconds(&self) -> i64 {
+        self.unix.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault40_a_wall_clock_that_jumps_stops_nothing() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    let setup = setup(8 * MIB);
+    setup
+        .world
+        .put(OriginObject::new(FILM, 8 * MIB).header("Cache-Control", "max-age=3600"));
+    let start = 1_800_000_000;
+    let wall = Arc::new(Wall {
+        clock: TokioClock::new(),
+        unix: AtomicI64::new(start),
+    });
+    let manager = || {
+        let fetcher = ScriptedFetcher::new(setup.world.clone(), setup.link.clone());
+        ChunkManager::builder(
+            Arc::clone(&setup.store),
+            Arc::clone(&setup.bytes),
+            Arc::new(fetcher),
+        )
+        .clock(Arc::clone(&wall) as _)
+        .chunk_size(ChunkSize::new(MIB).unwrap())
+        .start()
+    };
+    let first = First::Span {
+        start: 0,
+        end: None,
+    };
+    let running = manager().await.unwrap();
+    let mut opened = running.open(resource(FILM), first).await.unwrap();
+    read_exact(&mut opened.reader, 1, MIB).await;
+    for jump in [YEAR, -2 * YEAR, i64::MAX - start - YEAR] {
+        wall.unix.fetch_add(jump, Ordering::Relaxed);
+        read_exact(&mut opened.reader, 1, MIB).await;
+        let (age, fresh_for) = (opened.entry.age(), opened.entry.fresh_for());
+        assert!(fresh_for <= Duration::from_secs(3600), "{fresh_for:?}");
+        if jump < 0 {
+            assert_eq!(age, Duration::ZERO, "an age below zero");
+        }
+    }
+    wall.unix.store(start, Ordering::Relaxed);
+    assert_eq!(read_to_end(&mut opened.reader, 1).await, 4 * MIB);
+    drop(opened);
+    running.shutdown().await;
+    setup.world.journal().clear();
+
+    // Set back before the last confirmation: nothing is fresh that was confirmed in the future.
+    wall.unix.store(start - YEAR, Ordering::Relaxed);
+    let running = manager().await.unwrap();
+    let mut opened = running.open(resource(FILM), first).await.unwrap();
+    assert_eq!(read_to_end(&mut opened.reader, 1).await, 8 * MIB);
+    let records = setup.world.journal().records_of(FILM);
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].status, 304);
+}
