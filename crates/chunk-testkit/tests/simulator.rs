@@ -71,11 +71,11 @@ fn player_and_copy(buffer: Duration, is_copy_first: bool) -> Report {
 
 #[test]
 fn a_steady_player_beside_a_greedy_copy() {
-    for buffer in [1, 3] {
+    for buffer in [1, 3, 10] {
         for is_copy_first in [false, true] {
             let report = player_and_copy(Duration::from_secs(buffer), is_copy_first);
             eprintln!("buffer {buffer} s, copy first: {is_copy_first}: {report:?}");
-            assert!(report.stalled < Duration::from_secs(15), "{report:?}");
+            assert_eq!(report.stalls, 0, "{report:?}");
             // What the player leaves goes to the copy.
             assert!(report.copied > 900 * FILM, "{report:?}");
         }

@@ -11,7 +11,8 @@
 //! connection stays open, unread, and it takes no slot.
 //!
 //! At each step the scheduler ranks what is wanted, gives the slots to the runs that serve the most
-//! urgent wants, and holds or ends the others. What it promises:
+//! urgent wants, and holds or ends the others. A slot is not all that counts, since runs share a line: while
+//! a player has too little ready, copies and background work rest. What the scheduler promises:
 //!
 //! - no byte is asked for by two runs at once, and none that is present (an origin without ranges excepted,
 //!   which can only be asked for everything);

@@ -20,6 +20,8 @@ pub(super) struct Urgency {
 pub(super) enum Rank {
     Critical,
     High,
+    /// A reader that may yet turn out to be either of its neighbours.
+    Unproven,
     /// A reader that takes what it gets and never pauses: a copy, which must not tie with a player.
     Bulk,
     Medium,
@@ -51,7 +53,7 @@ impl Urgency {
     pub(super) const fn level(self) -> Priority {
         match self.rank {
             Rank::Critical => Priority::Critical,
-            Rank::High | Rank::Bulk => Priority::High,
+            Rank::High | Rank::Unproven | Rank::Bulk => Priority::High,
             Rank::Medium => Priority::Medium,
             Rank::Low | Rank::Tidy => Priority::Low,
         }
@@ -77,6 +79,9 @@ impl Scheduler {
     /// How long a copy goes without a byte before it takes the slot of another: where there are more copies
     /// than slots, each change of turns costs a request.
     const TURN: Duration = Duration::from_secs(5);
+
+    /// The same for a reader that may be a player: its run is held meanwhile, which costs nothing.
+    const SHORT_TURN: Duration = Duration::from_secs(1);
 
     pub(super) fn need_of(&mut self, id: ReaderId) -> Option<Need> {
         let reader = self.readers.get_mut(&id)?;
@@ -111,7 +116,7 @@ impl Scheduler {
         let wanted = ByteRange::try_new(wanted.start(), until.min(end))?;
         let at = source.present.first_gap(wanted)?.start();
         let distance = at - position;
-        let is_greedy = reader.told_rate.is_none() && reader.consumption.is_greedy();
+        let is_greedy = reader.is_greedy();
         let due = Duration::from_nanos(
             u64::try_from(
                 u128::from(distance) * 1_000_000_000
@@ -128,6 +133,11 @@ impl Scheduler {
             Urgency {
                 rank: Rank::Bulk,
                 deadline: since + Self::TURN,
+            }
+        } else if reader.is_unproven() && !is_starting {
+            Urgency {
+                rank: Rank::Unproven,
+                deadline: since + Self::SHORT_TURN,
             }
         } else {
             Urgency {

@@ -74,6 +74,7 @@ impl Scheduler {
         let (mut is_critical, mut is_put_off) = (false, false);
         let wants = self.wants();
         self.is_resting = self.is_a_player_short(&wants);
+        let resting = self.first_to_rest(&wants);
         for want in wants {
             let urgency = want.need.urgency;
             let is_full = slots.len() >= self.max_runs();
@@ -84,7 +85,7 @@ impl Scheduler {
                 break;
             }
             // A copy that has had nothing for long gets a little, lest its client give up.
-            if self.is_resting && urgency.rank >= Rank::Bulk && !self.is_overdue(urgency) {
+            if resting.is_some_and(|first| urgency.rank >= first) && !self.is_overdue(urgency) {
                 continue;
             }
             if urgency.rank > Rank::High && is_full {
@@ -159,9 +160,21 @@ impl Scheduler {
             })
     }
 
+    /// The rank from which on wants rest. A reader that has yet to prove itself a player gets the line before
+    /// copies do: it can only show a pause once its own buffer is full.
+    fn first_to_rest(&self, wants: &[Want]) -> Option<Rank> {
+        if self.is_resting {
+            return Some(Rank::Unproven);
+        }
+        wants
+            .iter()
+            .any(|want| want.need.urgency.rank == Rank::Unproven && !self.is_blocked(want.source))
+            .then_some(Rank::Bulk)
+    }
+
     /// Copies take turns: whether it is this one's.
     pub(super) fn is_overdue(&self, urgency: Urgency) -> bool {
-        urgency.rank == Rank::Bulk && urgency.deadline <= self.now
+        matches!(urgency.rank, Rank::Unproven | Rank::Bulk) && urgency.deadline <= self.now
     }
 
     pub(super) fn max_runs(&self) -> usize {

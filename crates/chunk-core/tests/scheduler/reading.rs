@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chunk_core::scheduler::{Action, Config, Start};
+use chunk_core::scheduler::{Action, Config, Input, Start};
 use chunk_core::{BLOCK_SIZE, Priority, RangeSet};
 
 use crate::driver::{File, range, source};
@@ -282,4 +282,82 @@ fn fault35_offsets_at_the_edge_do_not_overflow() {
         assert!(world.files[&source(id)].present.contains(u64::MAX - 1));
         assert!(world.files[&source(id)].present.contains(0));
     }
+}
+
+#[test]
+fn readers_far_inside_one_run_get_runs_that_do_not_overlap() {
+    let mut world = with_runs(4);
+    let file = File {
+        len: 1_000 * MIB,
+        is_length_told: true,
+        has_ranges: true,
+    };
+    world.open_file(source(1), file, false, RangeSet::new());
+    world.read(0, 1, Start::At(0), None);
+    world.read(1, 1, Start::At(900 * MIB), None);
+    world.read(2, 1, Start::At(500 * MIB), None);
+    // One run probes; its answer shows that the others can have runs of their own, at once.
+    let probe = world.runs_of(1)[0].0;
+    assert_eq!(world.fetches, 1);
+    world.answer(probe);
+    let mut runs: Vec<_> = world
+        .runs_of(1)
+        .iter()
+        .map(|(_, run)| (run.head, run.end))
+        .collect();
+    runs.sort_unstable();
+    assert_eq!(
+        runs,
+        [
+            (0, 500 * MIB),
+            (500 * MIB, 900 * MIB),
+            (900 * MIB, 1_000 * MIB)
+        ]
+    );
+}
+
+#[test]
+fn r05_ending_a_held_run_takes_no_slot() {
+    let mut world = with_runs(1);
+    world.open(1, 100 * MIB);
+    world.open(2, 100 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    let run = world.runs_of(1)[0].0;
+    world.answer(run);
+    while world.progress(run, MIB) > 0 {}
+    world.read(2, 2, Start::At(0), None);
+    world.leave(1);
+    assert!(world.requests[&run].is_aborted);
+    assert_eq!((in_flight(&world), world.most_in_flight), (vec![2], 1));
+}
+
+#[test]
+fn fault13_an_end_without_a_byte_is_a_failure_and_no_loop() {
+    let mut world = with_runs(1);
+    world.open(1, MIB);
+    world.read(1, 1, Start::At(0), None);
+    for _ in 0..20 {
+        for (run, _) in world.runs_of(1) {
+            world.requests.remove(&run);
+            world.input(Input::Finished { run });
+        }
+        world.pass(Duration::from_secs(60));
+    }
+    assert!(world.log.contains(&Action::GaveUp { source: source(1) }));
+    assert_eq!(world.fetches, 6);
+}
+
+#[test]
+fn fault35_a_probe_past_the_end_of_a_short_file_ends_well() {
+    let mut world = with_runs(1);
+    let file = File {
+        len: 1_000,
+        is_length_told: true,
+        has_ranges: true,
+    };
+    world.open_file(source(1), file, false, RangeSet::new());
+    world.read(1, 1, Start::At(5_000), None);
+    world.request(1, range(4_000, 6_000), Priority::High);
+    world.settle();
+    assert!(world.requests.is_empty() && world.scheduler.queue().is_empty());
 }
