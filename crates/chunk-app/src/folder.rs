@@ -104,17 +104,22 @@ pub(crate) fn moved_origins(folder: &Path, mounts: &Mounts) -> Vec<String> {
         .collect()
 }
 
-/// Records the origins, so that later commands know them without flags. Those recorded earlier under
-/// other names stay known to [`moved_origins`], since their entries stay too.
+/// Records the origins, so that later commands know them without flags. Named ones join those recorded
+/// earlier; a change between one unnamed origin and named ones replaces them, but what was recorded stays
+/// known to [`moved_origins`], since its entries stay too.
 pub(crate) fn record_mounts(folder: &Path, mounts: &Mounts) -> io::Result<()> {
-    let origins: Vec<_> = mounts
-        .iter()
-        .map(|origin| RecordedOrigin {
-            name: origin.name.clone(),
-            url: origin.url.to_string(),
-        })
-        .collect();
     let known = read(folder);
+    let stays = |known: &&RecordedOrigin| {
+        !known.name.is_empty()
+            && mounts
+                .iter()
+                .all(|origin| !origin.name.is_empty() && origin.name != known.name)
+    };
+    let mut origins: Vec<_> = known.origins.iter().filter(stays).cloned().collect();
+    origins.extend(mounts.iter().map(|origin| RecordedOrigin {
+        name: origin.name.clone(),
+        url: origin.url.to_string(),
+    }));
     let in_use = |former: &&RecordedOrigin| origins.iter().any(|now| now.name == former.name);
     let former = known.all().filter(|former| !in_use(former)).cloned();
     let record = Record {
@@ -197,8 +202,15 @@ mod tests {
             moved_origins(folder.path(), &mounts(&[("", "http://two/")])),
             [""]
         );
-        let known = recorded_mounts(folder.path());
-        assert_eq!(known.iter().count(), 1);
+        record_mounts(folder.path(), &mounts(&[("b", "http://b/")])).unwrap();
+        let names = |mounts: Mounts| -> Vec<String> { mounts.iter().map(Origin::mount).collect() };
+        assert_eq!(names(recorded_mounts(folder.path())), ["/a/", "/b/"]);
+        record_mounts(folder.path(), &mounts(&[("", "http://one/")])).unwrap();
+        assert_eq!(names(recorded_mounts(folder.path())), ["/"]);
+        assert_eq!(
+            moved_origins(folder.path(), &mounts(&[("b", "http://c/")])),
+            ["b"]
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::admin;
 use crate::compose::{self, Stores};
 use crate::control::Local;
 use crate::failure::{Failure, Outcome};
+use crate::folder;
 use crate::host::{Host, Signal};
 use crate::settings::Settings;
 use crate::socket;
@@ -32,6 +33,15 @@ impl Instance {
         let folder = settings.cache_dir.clone();
         let (host, stores) = compose::host(settings, role).await?;
         let host = Arc::new(host);
+        if role != Role::Command {
+            for origin in folder::moved_origins(&folder, &settings.mounts) {
+                compose::forget_freshness(&host.manager, &origin).await?;
+            }
+            // After that, so that a crash in between only repeats it.
+            if let Err(error) = folder::record_mounts(&folder, &settings.mounts) {
+                tracing::warn!(%error, "the origins cannot be recorded; later commands need --origin");
+            }
+        }
         let listener = socket::listen(&folder).map_err(|error| {
             Failure::failed(format!(
                 "cannot make the socket in the cache folder {}: {error}",

@@ -1,7 +1,5 @@
 //! Logs: to standard error, chunkd's own from `info` on, everybody else's from `warn` on.
 
-use std::io::IsTerminal;
-
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,7 +25,7 @@ pub(crate) fn start(filter: Option<&str>) -> Outcome<()> {
     });
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(false)
         .with_filter(ours)
         .with_filter(filter);
     tracing_subscriber::registry()

@@ -35,12 +35,6 @@ pub(crate) async fn serve(settings: &Settings, serve: &ServeSettings) -> Outcome
     };
     let instance = Instance::start(lock, settings, Role::Serve).await?;
     let host = Arc::clone(instance.host());
-    for origin in folder::moved_origins(&settings.cache_dir, &settings.mounts) {
-        compose::forget_freshness(&host.manager, &origin).await?;
-    }
-    if let Err(error) = folder::record_mounts(&settings.cache_dir, &settings.mounts) {
-        tracing::warn!(%error, "the origins cannot be recorded; later commands need --origin");
-    }
     let address = listener.local_addr().map_err(Failure::failed)?;
     let proxy = compose::proxy(&host.manager, instance.stores(), settings, serve)?;
     host.observe(proxy.clone());

@@ -211,6 +211,11 @@ async fn people_get_a_table() {
     );
     let output = bench.run(&["verify"]).await;
     assert!(text(&output.stdout).ends_with("all good\n"), "{output:?}");
+    // A fetch makes its origin known, so that what it fetched can be named.
+    let output = bench.run(&["pin", "/a"]).await;
+    assert_eq!(text(&output.stdout), "/a is pinned\n", "{output:?}");
+    let output = bench.run(&["evict", &format!("{url}/a")]).await;
+    assert_eq!(text(&output.stdout), "292 KiB freed\n", "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
