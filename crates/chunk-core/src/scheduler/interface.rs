@@ -219,7 +219,8 @@ pub enum Input {
         /// Which.
         reader: ReaderId,
     },
-    /// Somebody asks for bytes. Bytes that are present, or asked for at this level or above, change nothing.
+    /// Somebody asks for bytes. Bytes that are present, asked for at this level or above, or past a known
+    /// end, change nothing.
     Requested {
         /// Of which source.
         source: SourceId,
@@ -269,7 +270,9 @@ pub enum Input {
         /// How many bytes.
         bytes: u64,
     },
-    /// A run has ended and its connection is closed or free: it reached its end, or it was aborted.
+    /// A run has ended and its connection is closed or free: it reached its end, or it was aborted. Where the
+    /// length was unknown and the answer told no end, the file ends here. An end without a byte counts as a
+    /// transient failure.
     Finished {
         /// Which run.
         run: RunId,
@@ -342,7 +345,7 @@ pub enum Action {
         /// The offset, exclusive.
         end: u64,
     },
-    /// Stop the run now, then report [`Input::Finished`].
+    /// Stop the run now, then report [`Input::Finished`]. Held runs are aborted too; they take no slot.
     Abort {
         /// Which run.
         run: RunId,
@@ -357,7 +360,7 @@ pub enum Action {
         outcome: Outcome,
     },
     /// Every retry has failed, or the failure was permanent: whoever waits for missing bytes of this
-    /// source waits in vain. A reader that asks again starts over.
+    /// source waits in vain. A reader that seeks, or says that it waits, starts over.
     GaveUp {
         /// Which source.
         source: SourceId,
