@@ -38,6 +38,7 @@ counters!(
     readers,
     first_byte_count,
     first_byte_nanos,
+    memory_bytes,
     stored_bytes,
     evicted_bytes,
     checksum_failures,

@@ -402,8 +402,9 @@ impl Driver {
             }
             self.inner.dirty.mark(&live);
             self.close(&live);
-            if live.lock().meta.is_none() {
-                // Nothing came of it: a name that does not exist leaves no trace in the index.
+            let leaves_no_trace = live.lock().meta.as_ref().is_none_or(|meta| !meta.storable);
+            if leaves_no_trace {
+                // Nothing came of it, or nothing of it may be kept: its name leaves no trace in the index.
                 let inner = Arc::clone(&self.inner);
                 tokio::spawn(async move { inner.remove_unused(&live).await });
             }

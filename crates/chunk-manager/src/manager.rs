@@ -350,6 +350,7 @@ impl ChunkManager {
     /// Counters and gauges.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
+        crate::counters::set(&self.inner.counters.memory_bytes, self.inner.memory.used());
         self.inner.counters.snapshot()
     }
 

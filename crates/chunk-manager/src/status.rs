@@ -84,6 +84,8 @@ pub struct Statistics {
     pub first_byte_count: u64,
     /// The sum of those waits, in nanoseconds.
     pub first_byte_nanos: u64,
+    /// Payload bytes now held in memory.
+    pub memory_bytes: u64,
     /// Recorded bytes now stored.
     pub stored_bytes: u64,
     /// Bytes removed to make room.
