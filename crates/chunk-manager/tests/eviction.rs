@@ -1,0 +1,454 @@
+//! Room: held before bytes arrive, made by forgetting what was used least recently.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chunk_core::{ByteRange, GenerationId, RangeSet, Tick};
+use chunk_manager::{ChunkManager, First, ManagerError, Priority, TokioClock};
+use chunk_ports::{
+    ByteStore, ByteStoreError, CacheEvent, ChunkStore, Clock, EventSource, Received, SegmentKey,
+};
+use chunk_store_memory::MemoryByteStore;
+use chunk_testkit::fetcher::ScriptedFetcher;
+use chunk_testkit::origin::OriginObject;
+use support::*;
+
+async fn settle() {
+    tokio::time::sleep(Duration::from_secs(2)).await; // why: virtual time, one group commit and more
+}
+
+/// A disk of a certain size, which knows at each instant how much is on it and how much ever was.
+#[derive(Debug)]
+struct Disk {
+    inner: MemoryByteStore,
+    held: Mutex<BTreeMap<SegmentKey, RangeSet>>,
+    most: AtomicU64,
+    size: AtomicU64,
+}
+
+impl Disk {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryByteStore::new(),
+            held: Mutex::default(),
+            most: AtomicU64::new(0),
+            size: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    fn used(&self) -> u64 {
+        self.held.lock().unwrap().values().map(RangeSet::len).sum()
+    }
+
+    fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// The segments of which anything is there.
+    fn segments(&self) -> Vec<u32> {
+        self.held
+            .lock()
+            .unwrap()
+            .keys()
+            .map(|key| key.segment)
+            .collect()
+    }
+}
+
+#[async_trait]
+impl ByteStore for Disk {
+    async fn write(
+        &self,
+        key: SegmentKey,
+        offset: u64,
+        data: Vec<Bytes>,
+    ) -> Result<(), ByteStoreError> {
+        let len: usize = data.iter().map(Bytes::len).sum();
+        self.inner.write(key, offset, data).await?;
+        let range = ByteRange::with_len(offset, len as u64).unwrap();
+        self.held
+            .lock()
+            .unwrap()
+            .entry(key)
+            .or_default()
+            .insert(range);
+        self.most.fetch_max(self.used(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn read(
+        &self,
+        key: SegmentKey,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Bytes>, ByteStoreError> {
+        self.inner.read(key, offset, len).await
+    }
+
+    async fn flush(&self, key: SegmentKey) -> Result<(), ByteStoreError> {
+        self.inner.flush(key).await
+    }
+
+    async fn remove(&self, keys: Vec<SegmentKey>) -> Result<(), ByteStoreError> {
+        for key in &keys {
+            self.held.lock().unwrap().remove(key);
+        }
+        self.inner.remove(keys).await
+    }
+
+    async fn remove_generation(&self, generation: GenerationId) -> Result<(), ByteStoreError> {
+        self.held
+            .lock()
+            .unwrap()
+            .retain(|key, _| key.generation != generation);
+        self.inner.remove_generation(generation).await
+    }
+
+    async fn generations(&self) -> Result<Vec<GenerationId>, ByteStoreError> {
+        self.inner.generations().await
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>, ByteStoreError> {
+        let size = self.size.load(Ordering::Relaxed);
+        Ok((size < u64::MAX).then(|| size.saturating_sub(self.used())))
+    }
+}
+
+/// A clock whose wall moves with virtual time, so that accesses have an order.
+#[derive(Debug)]
+struct WallClock(TokioClock);
+
+#[async_trait]
+impl Clock for WallClock {
+    fn now(&self) -> Tick {
+        self.0.now()
+    }
+
+    async fn sleep_until(&self, deadline: Tick) {
+        self.0.sleep_until(deadline).await;
+    }
+
+    fn unix_seconds(&self) -> i64 {
+        let since = self.0.now().since(Tick::ZERO).as_secs();
+        1_700_000_000 + i64::try_from(since).unwrap()
+    }
+}
+
+struct Room {
+    setup: Setup,
+    disk: Arc<Disk>,
+}
+
+fn room(len: u64, cap: Option<u64>) -> Room {
+    let mut setup = setup(len);
+    let disk = Disk::new();
+    setup.bytes = Arc::clone(&disk) as _;
+    setup.limits = setup.limits.with_max_size(cap).with_initial_buffer(2 * MIB);
+    setup.limits.read_ahead = Duration::from_secs(2);
+    Room { setup, disk }
+}
+
+impl Room {
+    async fn start(&self) -> ChunkManager {
+        let fetcher = ScriptedFetcher::new(self.setup.world.clone(), self.setup.link.clone());
+        ChunkManager::builder(
+            Arc::clone(&self.setup.store),
+            Arc::clone(&self.setup.bytes),
+            Arc::new(fetcher),
+        )
+        .chunk_size(chunk_core::ChunkSize::new(self.setup.chunk_size).unwrap())
+        .clock(Arc::new(WallClock(TokioClock::new())))
+        .limits(self.setup.limits.clone())
+        .start()
+        .await
+        .unwrap()
+    }
+}
+
+async fn play(manager: &ChunkManager, name: &str, start: u64, end: Option<u64>) -> u64 {
+    let first = First::Span { start, end };
+    let mut opened = manager.open(resource(name), first).await.unwrap();
+    let mut read = 0;
+    loop {
+        let at = opened.reader.position();
+        let Some(bytes) = opened.reader.next(200_000).await.unwrap() else {
+            return read;
+        };
+        chunk_testkit::origin::verify_content(name, 1, at, &bytes).unwrap();
+        read += bytes.len() as u64;
+    }
+}
+
+/// The bytes that the index says are there.
+async fn indexed(store: &dyn ChunkStore) -> u64 {
+    let entries = store.entries().await.unwrap();
+    entries
+        .iter()
+        .filter_map(|entry| entry.current.as_ref())
+        .map(|current| current.recorded_bytes)
+        .sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cap_holds_at_every_instant_and_a_file_larger_than_it_plays_through() {
+    for cap in [6 * MIB, 9 * MIB + 100_001] {
+        let room = room(40 * MIB + 33, Some(cap));
+        let manager = room.start().await;
+        assert_eq!(
+            play(&manager, FILM, 12_345, None).await,
+            40 * MIB + 33 - 12_345
+        );
+        assert!(room.disk.most() <= cap, "{} of {cap}", room.disk.most());
+        assert!(room.disk.most() > cap / 2, "what there is is used");
+        settle().await;
+        assert!(room.disk.used() <= cap);
+        assert_eq!(room.setup.world.journal().duplicate_bytes_of(FILM), 0);
+        assert!(manager.verify(false).await.unwrap().bad.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cap_holds_for_bytes_that_somebody_else_has_downloaded() {
+    let room = room(16 * MIB, Some(3 * MIB));
+    let manager = room.start().await;
+    let first = First::Nothing;
+    let entry = manager
+        .open(resource(FILM), first)
+        .await
+        .unwrap()
+        .entry
+        .id();
+    for at in 0..16 {
+        let data = chunk_testkit::origin::content(FILM, 1, at * MIB, MIB as usize);
+        manager
+            .complete_range(entry, at * MIB, data.into())
+            .await
+            .unwrap();
+    }
+    assert!(room.disk.most() <= 3 * MIB, "{}", room.disk.most());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cap_holds_for_many_files_at_once() {
+    let room = room(8 * MIB, Some(10 * MIB));
+    let names: Vec<String> = (0..6).map(|number| format!("film-{number}")).collect();
+    for name in &names {
+        room.setup.world.put(OriginObject::new(name, 8 * MIB));
+    }
+    let manager = room.start().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for name in names {
+        let manager = manager.clone();
+        tasks.spawn(async move { play(&manager, &name, 0, None).await });
+    }
+    while let Some(read) = tasks.join_next().await {
+        assert_eq!(read.unwrap(), 8 * MIB);
+    }
+    assert!(room.disk.most() <= 10 * MIB, "{}", room.disk.most());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_recently_used_goes_first_and_head_and_tail_outlive_the_middle() {
+    let room = room(5 * MIB, Some(12 * MIB));
+    for name in ["old", "new"] {
+        room.setup.world.put(OriginObject::new(name, 5 * MIB));
+    }
+    let manager = room.start().await;
+    for name in ["old", "new"] {
+        play(&manager, name, 0, None).await;
+        tokio::time::sleep(Duration::from_secs(600)).await; // why: virtual time, to be older than the next
+    }
+    // Two megabytes of four have no room, and room is reserved by the megabyte: three of the old one's go.
+    play(&manager, FILM, 0, Some(4 * MIB)).await;
+    settle().await;
+    let has = async |name: &str| {
+        let id = manager.entry_status(&key(name)).await.unwrap().unwrap().id;
+        manager.get_available_chunks(id).await.unwrap()
+    };
+    assert_eq!(has("old").await, [0, 4]);
+    assert_eq!(has("new").await, [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pinned_entry_stays_and_what_is_being_read_stays() {
+    let room = room(4 * MIB, Some(7 * MIB));
+    for name in ["kept", "other"] {
+        room.setup.world.put(OriginObject::new(name, 4 * MIB));
+    }
+    let manager = room.start().await;
+    manager.pin(&key("kept"), true).await.unwrap();
+    play(&manager, "kept", 0, None).await;
+    let first = First::Span {
+        start: MIB,
+        end: Some(2 * MIB),
+    };
+    let mut standing = manager.open(resource(FILM), first).await.unwrap();
+    read_exact(&mut standing.reader, 1, 10).await;
+    tokio::time::sleep(Duration::from_secs(900)).await; // why: virtual time, so that it is the oldest
+    let sent = room.setup.world.journal().bytes_of(FILM);
+    assert_eq!(play(&manager, "other", 0, None).await, 4 * MIB);
+    settle().await;
+    let kept = manager.entry_status(&key("kept")).await.unwrap().unwrap();
+    assert!(kept.pinned);
+    assert_eq!(kept.recorded_bytes, 4 * MIB);
+    read_exact(&mut standing.reader, 1, 500_000).await;
+    assert_eq!(
+        room.setup.world.journal().bytes_of(FILM),
+        sent,
+        "it was still there"
+    );
+    assert!(room.disk.most() <= 7 * MIB);
+    // After a restart the pin still holds, and without it nothing does.
+    drop(standing);
+    manager.shutdown().await;
+    let manager = room.start().await;
+    manager.set_limits(room.setup.limits.clone().with_max_size(Some(4 * MIB)));
+    settle().await;
+    let kept = manager.entry_status(&key("kept")).await.unwrap().unwrap();
+    assert_eq!(kept.recorded_bytes, 4 * MIB);
+    manager.pin(&key("kept"), false).await.unwrap();
+    manager.set_limits(room.setup.limits.clone().with_max_size(Some(MIB)));
+    settle().await;
+    assert!(room.disk.used() <= MIB, "{}", room.disk.used());
+    assert!(indexed(room.setup.store.as_ref()).await <= MIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_floor_of_free_space_is_left_to_others() {
+    let room = room(20 * MIB, None);
+    room.disk.size.store(16 * MIB, Ordering::Relaxed);
+    let mut room = room;
+    room.setup.limits = room.setup.limits.with_min_free(8 * MIB);
+    let manager = room.start().await;
+    assert_eq!(play(&manager, FILM, 0, None).await, 20 * MIB);
+    assert!(room.disk.most() <= 8 * MIB, "{}", room.disk.most());
+    assert!(room.disk.most() >= 6 * MIB, "{}", room.disk.most());
+    // Others take more of the disk: room is made at once where the limits are told anew.
+    room.disk.size.store(12 * MIB, Ordering::Relaxed);
+    settle().await;
+    manager.set_limits(room.setup.limits.clone());
+    settle().await;
+    assert!(room.disk.used() <= 4 * MIB, "{}", room.disk.used());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_that_was_lowered_between_two_starts_holds_after_the_second() {
+    let mut room = room(12 * MIB, None);
+    let manager = room.start().await;
+    play(&manager, FILM, 0, None).await;
+    manager.shutdown().await;
+    room.setup.limits = room.setup.limits.with_max_size(Some(5 * MIB));
+    let manager = room.start().await;
+    settle().await;
+    assert!(room.disk.used() <= 5 * MIB, "{}", room.disk.used());
+    assert_eq!(indexed(room.setup.store.as_ref()).await, room.disk.used());
+    assert_eq!(manager.statistics().stored_bytes, room.disk.used());
+    let left = room.disk.segments();
+    assert!(left.contains(&0) && left.contains(&11), "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap16_evicting_takes_rows_and_bytes_and_never_what_is_being_read() {
+    let setup = setup(4 * MIB);
+    setup.world.put(OriginObject::new("pinned", MIB));
+    setup.world.put(OriginObject::new("idle", MIB));
+    let rig = setup.start().await;
+    for name in ["pinned", "idle"] {
+        play(&rig.manager, name, 0, None).await;
+    }
+    rig.manager.pin(&key("pinned"), true).await.unwrap();
+    let mut opened = rig.open(0, None).await;
+    read_exact(&mut opened.reader, 1, MIB).await;
+    settle().await;
+    let refused = rig.manager.evict(&key(FILM)).await;
+    assert!(matches!(refused, Err(ManagerError::InUse)), "{refused:?}");
+    let mut events = rig.events.subscribe();
+    assert_eq!(rig.manager.evict_all().await.unwrap(), MIB);
+    let Received::Event(CacheEvent::Evicted {
+        cache_key, bytes, ..
+    }) = events.recv().await
+    else {
+        panic!("no event")
+    };
+    assert_eq!((cache_key, bytes), (key("idle"), MIB));
+    read_exact(&mut opened.reader, 1, 3 * MIB).await;
+    settle().await;
+
+    drop(opened);
+    tokio::task::yield_now().await;
+    assert_eq!(rig.manager.evict(&key(FILM)).await.unwrap(), 4 * MIB);
+    assert_eq!(rig.manager.evict(&key("pinned")).await.unwrap(), MIB);
+    let missing = rig.manager.evict(&key(FILM)).await;
+    assert!(matches!(missing, Err(ManagerError::NoSuchEntry)));
+    settle().await;
+    assert_eq!(setup.store.entries().await.unwrap(), []);
+    assert_eq!(setup.bytes.generations().await.unwrap(), []);
+    let statistics = rig.manager.statistics();
+    assert_eq!(
+        (statistics.stored_bytes, statistics.evicted_bytes),
+        (0, 6 * MIB)
+    );
+
+    // It comes back as if it had never been there.
+    assert_eq!(play(&rig.manager, FILM, 0, None).await, 4 * MIB);
+    assert_eq!(rig.world.journal().bytes_of(FILM), 8 * MIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn evicting_ends_the_durable_requests_of_an_entry() {
+    let setup = setup(40 * MIB);
+    let rig = setup.start().await;
+    rig.manager
+        .prefetch(resource(FILM), Priority::Medium)
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(800)).await; // why: virtual time, in the middle of it
+    assert!(rig.manager.evict(&key(FILM)).await.unwrap() > 0);
+    rig.world.journal().clear();
+    settle().await;
+    assert_eq!(
+        rig.world.journal().bytes_of(FILM),
+        0,
+        "nobody wants it any more"
+    );
+    assert_eq!(setup.store.jobs().await.unwrap(), []);
+    assert_eq!(setup.store.entries().await.unwrap(), []);
+    assert_eq!(setup.bytes.generations().await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_is_counted_right_when_an_entry_is_closed_and_opened_again() {
+    let room = room(8 * MIB, Some(64 * MIB));
+    let manager = room.start().await;
+    for at in [100, 3 * MIB + 70_000, 6 * MIB + 5] {
+        play(&manager, FILM, at, Some(at + 200_000)).await;
+        tokio::time::sleep(Duration::from_secs(200)).await; // why: virtual time, until the entry is closed
+    }
+    play(&manager, FILM, 0, None).await;
+    settle().await;
+    assert_eq!(manager.statistics().stored_bytes, 8 * MIB);
+    assert_eq!(room.disk.used(), 8 * MIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_given_back_by_what_cannot_be_kept_and_by_what_is_closed() {
+    let mut room = room(MIB, None);
+    room.setup.limits = room.setup.limits.with_memory(8 * MIB);
+    let manager = room.start().await;
+    for number in 0..40 {
+        let name = format!("film-{number}");
+        let mut object = OriginObject::new(&name, 3 * MIB);
+        if number % 2 == 0 {
+            object = object.header("Cache-Control", "no-store");
+        }
+        room.setup.world.put(object);
+        let read = tokio::time::timeout(Duration::from_secs(5), play(&manager, &name, 0, None));
+        assert_eq!(read.await.expect("starved of memory"), 3 * MIB, "{name}");
+    }
+}
