@@ -142,6 +142,13 @@ impl Inner {
         for group in &mut groups {
             group.segments.retain(|segment| segment.is_good);
             group.add_rows();
+            if let Some(live) = &group.live {
+                // What was asked for to the end, wherever that is, ends there.
+                let total_len = live.lock().total_len();
+                if self.jobs().settle(live.entry, &RangeSet::new(), total_len) {
+                    entries.insert(live.entry);
+                }
+            }
             if !group.done.is_empty()
                 && let Some(live) = &group.live
                 && !self.jobs().rows(live.entry).is_empty()
