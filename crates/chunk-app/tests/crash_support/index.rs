@@ -59,7 +59,7 @@ pub(crate) async fn recorded(folder: &Path) -> Recorded {
             recorded.generations.insert(generation.id.get());
             for summary in store.segments(generation.id).await.unwrap() {
                 let start = u64::from(summary.segment) * generation.segment_size;
-                let total = generation.representation.total_len().unwrap();
+                let total = generation.representation.total_len.unwrap();
                 let covered: Vec<ByteRange> = summary.blocks.byte_ranges(start, total).collect();
                 for range in covered {
                     ranges.insert(range);

@@ -129,6 +129,11 @@ impl Cache {
         Server::of(self.prepared(tracing.command(), &arguments))
     }
 
+    /// A server under `tracing`, unless it ends before it serves.
+    pub(crate) fn try_serve_traced(&self, tracing: &Tracing, arguments: &[&str]) -> Option<Server> {
+        Server::try_of(self.prepared(tracing.command(), arguments)).ok()
+    }
+
     /// Asks whoever holds the folder for its status.
     pub(crate) fn status(&self) -> Option<Value> {
         let mut socket = UnixStream::connect(self.folder().join("chunkd.sock")).ok()?;
@@ -165,7 +170,15 @@ impl Cache {
         let mut found = Vec::new();
         for shard in listing(&self.folder().join("data")) {
             for generation in listing(&shard) {
-                found.push(generation.file_name().unwrap().to_str().unwrap().parse().unwrap());
+                found.push(
+                    generation
+                        .file_name()
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .parse()
+                        .unwrap(),
+                );
             }
         }
         found.sort_unstable();
@@ -319,6 +332,7 @@ fn collect(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Stri
 #[derive(Debug)]
 pub(crate) struct Server {
     running: Running,
+    is_traced: bool,
     pub(crate) address: SocketAddr,
 }
 
@@ -330,6 +344,7 @@ impl Server {
 
     /// The same, unless it ends before it serves.
     pub(crate) fn try_of(mut command: Command) -> Result<Self, Ended> {
+        let is_traced = command.get_program() == "strace";
         let mut child = command.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let stderr = child.stderr.take().map(collect);
@@ -348,7 +363,11 @@ impl Server {
             return Err(running.end());
         };
         let address = url.split('/').next().unwrap().parse().unwrap();
-        Ok(Self { running, address })
+        Ok(Self {
+            running,
+            is_traced,
+            address,
+        })
     }
 
     pub(crate) fn kill(mut self) -> Ended {
@@ -358,11 +377,7 @@ impl Server {
 
     /// Ends it in order.
     pub(crate) fn stop(self) -> Ended {
-        let own = self.running.child.id();
-        let traced = children_of(own);
-        let pid = traced.first().copied().unwrap_or_else(|| i32::try_from(own).unwrap());
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.terminate();
         let ended = self.running.end();
         assert!(ended.status.success(), "{ended:?}");
         ended
@@ -372,6 +387,22 @@ impl Server {
         self.running.child.try_wait().unwrap().is_none()
     }
 
+    /// Ends it in order where it has not been ended, or is not being ended, from elsewhere.
+    pub(crate) fn stop_if_running(self) -> Ended {
+        self.terminate();
+        self.running.end()
+    }
+
+    /// Asks it to end; under a tracer, the program and not the tracer.
+    fn terminate(&self) {
+        let own = self.running.child.id();
+        let traced = children_of(own).first().copied();
+        let pid = traced.or_else(|| i32::try_from(own).ok().filter(|_| !self.is_traced));
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+
     /// What came of a GET of `range`, or of all: the body, as far as it came.
     pub(crate) fn body(&self, target: &str, range: Option<(u64, u64)>) -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(self.address)?;
@@ -379,7 +410,8 @@ impl Server {
         let field = range.map_or_else(String::new, |(start, end)| {
             format!("Range: bytes={start}-{}\r\n", end - 1)
         });
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{field}\r\n");
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{field}\r\n");
         stream.write_all(request.as_bytes())?;
         let mut said = Vec::new();
         stream.read_to_end(&mut said)?;
@@ -388,7 +420,11 @@ impl Server {
         };
         let body = said.split_off(head + 4);
         let head = String::from_utf8_lossy(&said);
-        let expected = if range.is_some() { "HTTP/1.1 206" } else { "HTTP/1.1 200" };
+        let expected = if range.is_some() {
+            "HTTP/1.1 206"
+        } else {
+            "HTTP/1.1 200"
+        };
         if !head.starts_with(expected) {
             return Err(std::io::Error::other(head.into_owned()));
         }

@@ -88,7 +88,7 @@ impl Tracing {
     /// Every file that the program makes in a cache folder with one generation of few segments, so that
     /// its libraries, sockets and output do not count.
     pub(crate) fn paths_of(folder: &Path) -> Vec<PathBuf> {
-        let mut paths = vec![folder.to_path_buf()];
+        let mut paths = vec![folder.to_path_buf(), folder.join("data")];
         for name in [
             "index.db",
             "index.db-journal",
@@ -137,7 +137,9 @@ impl Tracing {
 
     /// How many calls failed by injection.
     pub(crate) fn injected(&self) -> usize {
-        self.lines().filter(|line| line.contains("(INJECTED)")).count()
+        self.lines()
+            .filter(|line| line.contains("(INJECTED)"))
+            .count()
     }
 
     /// Every moment that this run went through: for each kind of call, up to the most that one thread made.
@@ -150,7 +152,9 @@ impl Tracing {
             };
             if let Some((call, _)) = rest.trim_start().split_once('(') {
                 if CHANGING.contains(&call) {
-                    *counts.entry((call.to_owned(), thread.to_owned())).or_default() += 1;
+                    *counts
+                        .entry((call.to_owned(), thread.to_owned()))
+                        .or_default() += 1;
                 }
             }
         }
@@ -171,6 +175,9 @@ impl Tracing {
     fn lines(&self) -> impl Iterator<Item = String> + use<> {
         let said = std::fs::read(self.log.path()).unwrap_or_default();
         let said = String::from_utf8_lossy(&said).into_owned();
-        said.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
+        said.lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+            .into_iter()
     }
 }
