@@ -60,6 +60,8 @@ mod status;
 mod subscription;
 mod tail;
 mod waiters;
+mod waiting;
+mod writer;
 
 pub use builder::Builder;
 pub use chunk_core::Priority;

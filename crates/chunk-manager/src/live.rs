@@ -3,26 +3,28 @@
 //! This is the shared state between readers, runs, the recorder and the driver. Everything here is
 //! decided under one short lock that is never held across an await.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod state;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use chunk_core::scheduler::{ReaderId, SourceId};
 use chunk_core::{
-    BLOCK_SIZE, ByteRange, CacheKey, EntryId, GenerationId, RangeSet, RateEstimator,
-    Representation, Tick,
+    ByteRange, CacheKey, EntryId, GenerationId, RangeSet, RateEstimator, Representation, Tick,
 };
-use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentKey, SegmentSummary};
+use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentSummary};
 use tokio::sync::{RwLock, Semaphore, watch};
 
-use crate::error::{OpenError, ReadError};
-use crate::integrity::block_range;
+use crate::error::OpenError;
 use crate::memory::MemoryBudget;
 use crate::segment::Segment;
-use crate::tail::{KEPT, RING, Tail};
-use crate::waiters::{Token, Told, Waiters};
+use crate::tail::{KEPT, RING};
+use crate::waiters::{Token, Told};
+use crate::waiting::{Look, change, poll_for};
+use state::Failure;
+pub(crate) use state::{Found, State};
 
 /// What is known of a representation once its origin, or the index, has told.
 #[derive(Clone, Debug)]
@@ -73,67 +75,6 @@ pub(crate) struct Live {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) resource: Resource,
-    pub(crate) meta: Option<Meta>,
-    /// Everything that can be read: the tail and what is stored.
-    pub(crate) readable: RangeSet,
-    /// What the byte store holds.
-    pub(crate) stored: RangeSet,
-    /// What survives a restart.
-    pub(crate) recorded: RangeSet,
-    /// What this process wrote, or has checked.
-    pub(crate) trusted: RangeSet,
-    pub(crate) tail: Tail,
-    pub(crate) waiters: Waiters,
-    pub(crate) segments: BTreeMap<u32, Segment>,
-    pub(crate) positions: BTreeMap<ReaderId, u64>,
-    /// Segments read since the index was last told.
-    pub(crate) touched: BTreeSet<u32>,
-    pub(crate) caching: Caching,
-    /// Raised with each failure, so that a waiter can tell one that happened while it waited.
-    failures: u64,
-    failure: Option<Failure>,
-    /// Whether no byte has come and nobody has asked again since that failure.
-    is_failing: bool,
-    /// The origin's refusal to confirm what is cached.
-    refusal: Option<Failure>,
-    arrival: RateEstimator,
-    arrived_at: Tick,
-    /// The origin has another representation: what is missing here will stay missing.
-    pub(crate) is_superseded: bool,
-    pub(crate) is_closed: bool,
-    /// The index does not have the representation any more.
-    pub(crate) is_removed: bool,
-    pub(crate) accessed_unix: i64,
-    pub(crate) pinned: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Failure {
-    error: OpenError,
-    at: Tick,
-}
-
-/// What a look at one byte found.
-#[derive(Debug)]
-pub(crate) enum Found {
-    /// Here are bytes.
-    Bytes(Bytes),
-    /// In the byte store, and known good.
-    Stored {
-        key: SegmentKey,
-        offset: u64,
-        len: usize,
-    },
-    /// In the byte store, and not checked yet by this process.
-    Unchecked,
-    /// Not there.
-    Missing,
-}
-
-/// Without its payload.
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Live")
@@ -162,31 +103,7 @@ impl Live {
             generation: watch::Sender::new(Generation::Pending),
             writing: RwLock::new(()),
             readers: AtomicUsize::new(0),
-            state: Mutex::new(State {
-                resource,
-                meta: None,
-                readable: RangeSet::new(),
-                stored: RangeSet::new(),
-                recorded: RangeSet::new(),
-                trusted: RangeSet::new(),
-                tail: Tail::new(memory),
-                waiters: Waiters::default(),
-                segments: BTreeMap::new(),
-                positions: BTreeMap::new(),
-                touched: BTreeSet::new(),
-                caching: Caching::On,
-                failures: 0,
-                failure: None,
-                is_failing: false,
-                refusal: None,
-                arrival: RateEstimator::new(RateEstimator::WINDOW),
-                arrived_at: Tick::ZERO,
-                is_superseded: false,
-                is_closed: false,
-                is_removed: false,
-                accessed_unix,
-                pinned,
-            }),
+            state: Mutex::new(State::new(resource, pinned, accessed_unix, memory)),
         }
     }
 
@@ -222,6 +139,16 @@ impl Live {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the state and, where that comes to waiting, registers in the same step.
+    pub(crate) fn poll_for<R>(
+        &self,
+        token: &mut Option<Token>,
+        waker: &Waker,
+        look: impl FnOnce(&mut State, Option<Token>) -> Look<R>,
+    ) -> Poll<R> {
+        poll_for(&self.state, token, waker, look)
     }
 
     pub(crate) fn is_validated(&self) -> bool {
@@ -272,28 +199,26 @@ impl Live {
 
     /// The origin has told what the representation is; those who wait for that wake up.
     pub(crate) fn locate(&self, meta: Meta) {
-        let mut state = self.lock();
-        if !meta.storable {
-            state.caching = Caching::Never;
-        }
-        state.meta = Some(meta);
-        state.is_failing = false;
-        // Not only those who wait for it: who waits for a byte past the end learns that there is none.
-        let woken = state.waiters.take_all();
-        drop(state);
-        wake(woken);
+        change(&self.state, |state| {
+            if !meta.storable {
+                state.caching = Caching::Never;
+            }
+            state.meta = Some(meta);
+            state.is_failing = false;
+            // Not only those who wait for it: who waits for a byte past the end learns that there is none.
+            ((), state.waiters.all())
+        });
     }
 
     /// The body has ended and with it the length is known.
     pub(crate) fn learn_length(&self, total_len: u64) {
-        let mut state = self.lock();
-        if let Some(meta) = &mut state.meta {
-            meta.representation.total_len = Some(total_len);
-        }
-        // Who waits for a byte past the end has reached the end.
-        let woken = state.waiters.take_all();
-        drop(state);
-        wake(woken);
+        change(&self.state, |state| {
+            if let Some(meta) = &mut state.meta {
+                meta.representation.total_len = Some(total_len);
+            }
+            // Who waits for a byte past the end has reached the end.
+            ((), state.waiters.all())
+        });
     }
 
     /// Makes bytes readable. Returns how many of them were not readable before, and the newly readable range.
@@ -302,27 +227,25 @@ impl Live {
         else {
             return 0;
         };
-        let mut state = self.lock();
-        let gaps: Vec<ByteRange> = state.readable.gaps(range).collect();
-        let mut fresh = 0;
-        for gap in gaps {
-            // Only what is missing goes in, so that pieces never overlap.
-            let (Ok(from), Ok(to)) = (
-                usize::try_from(gap.start() - offset),
-                usize::try_from(gap.end() - offset),
-            ) else {
-                continue;
-            };
-            state.tail.push(gap.start(), bytes.slice(from..to));
-            fresh += gap.len();
-        }
-        state.readable.insert(range);
-        // The failure itself stays: whoever was woken by it has yet to see it.
-        state.is_failing = false;
-        let woken = state.waiters.take(range);
-        drop(state);
-        wake(woken);
-        fresh
+        change(&self.state, |state| {
+            let gaps: Vec<ByteRange> = state.readable.gaps(range).collect();
+            let mut fresh = 0;
+            for gap in gaps {
+                // Only what is missing goes in, so that pieces never overlap.
+                let (Ok(from), Ok(to)) = (
+                    usize::try_from(gap.start() - offset),
+                    usize::try_from(gap.end() - offset),
+                ) else {
+                    continue;
+                };
+                state.tail.push(gap.start(), bytes.slice(from..to));
+                fresh += gap.len();
+            }
+            state.readable.insert(range);
+            // The failure itself stays: whoever was woken by it has yet to see it.
+            state.is_failing = false;
+            (fresh, state.waiters.of(range))
+        })
     }
 
     /// Notes that bytes are in the byte store; drops from memory what need not stay.
@@ -402,40 +325,35 @@ impl Live {
 
     /// Whoever waits now waits in vain.
     pub(crate) fn fail(&self, error: OpenError, now: Tick) {
-        let mut state = self.lock();
-        state.failures += 1;
-        state.is_failing = true;
-        state.failure = Some(Failure { error, at: now });
-        let woken = state.waiters.take_all();
-        drop(state);
-        wake(woken);
+        change(&self.state, |state| {
+            state.failures += 1;
+            state.is_failing = true;
+            state.failure = Some(Failure { error, at: now });
+            ((), state.waiters.all())
+        });
     }
 
     /// The origin has another representation now.
     pub(crate) fn supersede(&self) {
-        let mut state = self.lock();
-        state.is_superseded = true;
-        let woken = state.waiters.take_all();
-        drop(state);
-        wake(woken);
+        change(&self.state, |state| {
+            state.is_superseded = true;
+            ((), state.waiters.all())
+        });
     }
 
     /// Nothing will come any more.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
-        state.is_closed = true;
-        let woken = state.waiters.take_all();
-        drop(state);
-        wake(woken);
+        change(&self.state, |state| {
+            state.is_closed = true;
+            ((), state.waiters.all())
+        });
     }
 
     /// Tells those who wait for requested bytes what became of their request.
     pub(crate) fn tell_waits(&self, range: ByteRange, told: &Told) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let woken = state.waiters.tell(range, told, &state.readable);
-        drop(guard);
-        wake(woken);
+        change(&self.state, |state| {
+            ((), state.waiters.tell(range, told, &state.readable))
+        });
     }
 
     /// Somebody asks for bytes: the failure of an earlier request says nothing about this one.
@@ -499,136 +417,5 @@ impl Live {
 
     pub(crate) fn failures(&self) -> u64 {
         self.lock().failures
-    }
-}
-
-impl State {
-    pub(crate) fn total_len(&self) -> Option<u64> {
-        self.meta.as_ref()?.representation.total_len
-    }
-
-    pub(crate) fn epoch(&self, segment: u32) -> u32 {
-        self.segments
-            .get(&segment)
-            .map_or(0, |segment| segment.epoch)
-    }
-
-    /// How many failures there were.
-    pub(crate) const fn failures(&self) -> u64 {
-        self.failures
-    }
-
-    /// Why waiting makes no sense, if it does not: something failed since the count was `seen`.
-    pub(crate) fn hopeless(&self, seen: u64) -> Option<ReadError> {
-        if self.is_superseded {
-            return Some(ReadError::Changed);
-        }
-        if self.is_closed {
-            return Some(ReadError::Closed);
-        }
-        let failure = self.failure.as_ref().filter(|_| self.failures != seen)?;
-        Some(ReadError::Failed(failure.error.clone()))
-    }
-
-    /// The last failure, until bytes come again.
-    pub(crate) fn last_failure(&self) -> Option<OpenError> {
-        self.failure
-            .as_ref()
-            .filter(|_| self.is_failing)
-            .map(|failure| failure.error.clone())
-    }
-
-    /// Where the byte at `offset` is.
-    pub(crate) fn find(&self, offset: u64, max: usize, generation: Option<GenerationId>) -> Found {
-        if let Some(bytes) = self.tail.get(offset, max) {
-            return Found::Bytes(bytes);
-        }
-        let (Some(meta), Some(generation)) = (&self.meta, generation) else {
-            return Found::Missing;
-        };
-        let Some(stored) = self.stored.range_at(offset) else {
-            return Found::Missing;
-        };
-        let Some(trusted) = self.trusted.range_at(offset) else {
-            return Found::Unchecked;
-        };
-        let segment = offset / meta.segment_size;
-        let segment_start = segment * meta.segment_size;
-        let end = trusted
-            .end()
-            .min(stored.end())
-            .min(segment_start.saturating_add(meta.segment_size))
-            .min(offset.saturating_add(max as u64));
-        let Ok(segment) = u32::try_from(segment) else {
-            return Found::Missing;
-        };
-        Found::Stored {
-            key: SegmentKey {
-                generation,
-                segment,
-                epoch: self.epoch(segment),
-            },
-            offset: offset - segment_start,
-            len: usize::try_from(end - offset).unwrap_or(max),
-        }
-    }
-
-    /// Notes whole stored blocks that are not recorded yet.
-    pub(crate) fn note_pending(&mut self, range: ByteRange) {
-        let Some(meta) = &self.meta else { return };
-        // While the length is unknown nothing is recorded: the last block cannot be told.
-        let Some(total_len) = meta.representation.total_len else {
-            return;
-        };
-        let per_segment = meta.segment_size / BLOCK_SIZE;
-        for block in range.start() / BLOCK_SIZE..=range.last() / BLOCK_SIZE {
-            let Some(bytes) = block_range(block, Some(total_len)) else {
-                continue;
-            };
-            if self.stored.contains_range(bytes)
-                && !self.recorded.contains_range(bytes)
-                && let Ok(segment) = u32::try_from(block / per_segment)
-            {
-                self.segments
-                    .entry(segment)
-                    .or_default()
-                    .pending
-                    .insert(block % per_segment);
-            }
-        }
-    }
-
-    pub(crate) fn forget(&mut self, range: ByteRange) {
-        // A piece in memory goes whole, also where it reaches over the range's edge.
-        for piece in self.tail.forget(range) {
-            let unstored: Vec<ByteRange> = self.stored.gaps(piece).collect();
-            for gap in unstored {
-                self.readable.remove(gap);
-            }
-        }
-        for set in [
-            &mut self.readable,
-            &mut self.stored,
-            &mut self.recorded,
-            &mut self.trusted,
-        ] {
-            set.remove(range);
-        }
-        let Some(meta) = &self.meta else { return };
-        let per_segment = meta.segment_size / BLOCK_SIZE;
-        for block in range.start() / BLOCK_SIZE..=range.last() / BLOCK_SIZE {
-            if let Ok(number) = u32::try_from(block / per_segment)
-                && let Some(segment) = self.segments.get_mut(&number)
-            {
-                segment.forget(block % per_segment);
-            }
-        }
-    }
-}
-
-/// Wakes tasks; never under the lock.
-pub(crate) fn wake(wakers: Vec<Waker>) {
-    for waker in wakers {
-        waker.wake();
     }
 }

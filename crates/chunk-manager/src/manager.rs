@@ -20,10 +20,10 @@ use crate::error::{ManagerError, OpenError, WaitError};
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::options::{First, Limits};
-use crate::run::Writer;
 use crate::status::Statistics;
 use crate::subscription::ChunkSubscription;
 use crate::waiters::Told;
+use crate::writer::Writer;
 
 /// Coordinates a chunk cache. Cheap to clone; see the [crate's front page](crate).
 #[derive(Clone, Debug)]

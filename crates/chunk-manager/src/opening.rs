@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 
 use chunk_core::Priority;
 use chunk_core::scheduler::{Input, Start};
@@ -20,8 +19,10 @@ use crate::inner::Inner;
 use crate::live::{Caching, Generation, Live, Meta};
 use crate::options::First;
 use crate::reader::ChunkReader;
-use crate::run::{PASS_THROUGH_WINDOW, STORE_RETRY, is_page_for_media};
+use crate::run::is_page_for_media;
 use crate::waiters::LENGTH;
+use crate::waiting::Look;
+use crate::writer::{PASS_THROUGH_WINDOW, STORE_RETRY};
 
 /// How often opening starts over because the representation changed under it.
 const ATTEMPTS: usize = 4;
@@ -401,21 +402,21 @@ fn keep_in_spite_of_page(live: &Live) -> Validation {
 async fn located(live: &Arc<Live>, seen: u64) -> Result<(), OpenError> {
     let mut wait = LengthWait { live, token: None };
     poll_fn(|cx| {
-        let mut state = live.lock();
-        if state.meta.is_some() {
-            return Poll::Ready(Ok(()));
-        }
-        match state.hopeless(seen) {
-            Some(ReadError::Failed(error)) => return Poll::Ready(Err(error)),
-            Some(ReadError::Changed | ReadError::Closed) => {
-                return Poll::Ready(Err(OpenError::Manager(ManagerError::Closed)));
+        live.poll_for(&mut wait.token, cx.waker(), |state, _| {
+            if state.meta.is_some() {
+                return Look::Done(Ok(()));
             }
-            None => {}
-        }
-        state
-            .waiters
-            .register(&mut wait.token, LENGTH, None, cx.waker());
-        Poll::Pending
+            match state.hopeless(seen) {
+                Some(ReadError::Failed(error)) => Look::Done(Err(error)),
+                Some(ReadError::Changed | ReadError::Closed) => {
+                    Look::Done(Err(OpenError::Manager(ManagerError::Closed)))
+                }
+                None => Look::Await {
+                    offset: LENGTH,
+                    requested_from: None,
+                },
+            }
+        })
     })
     .await
 }

@@ -13,13 +13,14 @@ use chunk_core::{BLOCK_SIZE, Tick};
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 
-use crate::checked::read_checked;
+use crate::checked::{read_checked, read_trusted};
 use crate::counters::add;
 use crate::driver::Command;
 use crate::error::ReadError;
 use crate::inner::Inner;
 use crate::live::{Found, Live};
 use crate::waiters::Token;
+use crate::waiting::Look;
 
 /// How often a reader reports where it stands: often enough for a window of a megabyte.
 const REPORT_EVERY: u64 = 256 * 1024;
@@ -242,57 +243,52 @@ impl ChunkReader {
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(STORE_READ);
         let generation = self.live.generation_now();
         let live = Arc::clone(&self.live);
-        let mut state = live.lock();
-        match state.find(self.position, max, generation) {
-            Found::Bytes(bytes) => {
-                drop(state);
-                self.note_found();
-                Poll::Ready(Ok(bytes))
+        let (position, is_waiting) = (self.position, self.waiting_since.is_some());
+        let seen = &mut self.seen_failures;
+        let look = live.poll_for(&mut self.token, cx.waker(), |state, _| {
+            let found = state.find(position, max, generation);
+            if !matches!(found, Found::Missing) {
+                return Look::Done(Ok(found));
             }
+            if !is_waiting {
+                // What failed before this wait is tried again for it.
+                *seen = state.failures();
+            }
+            match state.hopeless(*seen) {
+                Some(error) => Look::Done(Err(error)),
+                None => Look::Await {
+                    offset: position,
+                    requested_from: None,
+                },
+            }
+        });
+        let found = match look {
+            Poll::Ready(Ok(found)) => found,
+            Poll::Ready(Err(error)) => {
+                self.waiting_since = None;
+                return Poll::Ready(Err(error));
+            }
+            Poll::Pending => {
+                self.note_missing();
+                return Poll::Pending;
+            }
+        };
+        self.note_found();
+        let inner = Arc::clone(&self.inner);
+        match found {
+            Found::Bytes(bytes) => return Poll::Ready(Ok(bytes)),
             Found::Stored { key, offset, len } => {
-                drop(state);
-                self.note_found();
-                let (inner, live, position) = (
-                    Arc::clone(&self.inner),
-                    Arc::clone(&self.live),
-                    self.position,
-                );
                 self.store_read = Some(Box::pin(async move {
-                    crate::checked::read_trusted(&inner, &live, key, offset, position, len).await
+                    read_trusted(&inner, &live, key, offset, position, len).await
                 }));
-                Poll::Ready(Ok(Bytes::new()))
             }
-            Found::Unchecked => {
-                drop(state);
-                self.note_found();
-                let (inner, live, position) = (
-                    Arc::clone(&self.inner),
-                    Arc::clone(&self.live),
-                    self.position,
-                );
+            Found::Unchecked | Found::Missing => {
                 self.store_read = Some(Box::pin(async move {
                     read_checked(&inner, &live, position, max).await
                 }));
-                Poll::Ready(Ok(Bytes::new()))
-            }
-            Found::Missing => {
-                if self.waiting_since.is_none() {
-                    // What failed before this wait is tried again for it.
-                    self.seen_failures = state.failures();
-                }
-                if let Some(error) = state.hopeless(self.seen_failures) {
-                    state.waiters.remove(&mut self.token);
-                    self.waiting_since = None;
-                    return Poll::Ready(Err(error));
-                }
-                state
-                    .waiters
-                    .register(&mut self.token, self.position, None, cx.waker());
-                drop(state);
-                self.note_missing();
-                Poll::Pending
             }
         }
+        Poll::Ready(Ok(Bytes::new()))
     }
 
     fn note_missing(&mut self) {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chunk_core::scheduler::Input;
 use chunk_core::{
-    ByteRange, EntryId, EvictionIndex, GenerationId, Place as FilePlace, SpaceLedger, Tick,
+    ByteRange, EntryId, EvictionIndex, GenerationId, Place as FilePlace, RangeSet, SpaceLedger,
+    Tick,
 };
 use chunk_ports::{
     CacheEvent, EntryRecord, GenerationRecord, SegmentKey, SegmentSummary, StoreWrite,
@@ -60,6 +61,8 @@ struct State {
     ledger: SpaceLedger,
     index: EvictionIndex<Item>,
     sizes: BTreeMap<Item, u64>,
+    /// Which bytes of a segment are on disk, recorded or not: what is written again is not counted again.
+    held: BTreeMap<Item, RangeSet>,
     pinned: BTreeSet<EntryId>,
     free_seen: Option<Tick>,
 }
@@ -101,16 +104,14 @@ impl Reservation {
         false
     }
 
-    /// `bytes` of it have been written to a segment.
+    /// The bytes of `range` have been written to a segment.
     pub(crate) fn spend(
         &mut self,
         live: &Live,
         generation: GenerationId,
         segment: u32,
-        bytes: u64,
+        range: ByteRange,
     ) {
-        let spent = bytes.min(self.bytes);
-        self.bytes -= spent;
         let now = self.inner.clock.unix_seconds();
         let (place, pinned) = {
             let state = live.lock();
@@ -124,15 +125,18 @@ impl Reservation {
             )
         };
         let mut state = self.inner.space.lock();
-        state.ledger.commit(spent);
-        // More than was reserved was written where the origin sent more than was asked for.
-        state.ledger.adopt(bytes - spent);
         let item = Item::Segment {
             entry: live.entry,
             generation,
             segment,
         };
-        let size = state.sizes.get(&item).copied().unwrap_or(0) + bytes;
+        let held = state.held.entry(item).or_default();
+        let bytes = held.insert(range);
+        let size = held.len();
+        let spent = bytes.min(self.bytes);
+        self.bytes -= spent;
+        state.ledger.commit(spent);
+        state.ledger.adopt(bytes - spent);
         state.insert(item, size, place, now);
         if pinned {
             state.pinned.insert(live.entry);
@@ -159,6 +163,7 @@ impl State {
 
     fn remove(&mut self, item: Item) -> u64 {
         self.index.remove(item);
+        self.held.remove(&item);
         self.sizes.remove(&item).unwrap_or(0)
     }
 }
@@ -172,6 +177,7 @@ impl Space {
                 ledger,
                 index: EvictionIndex::new(EvictionIndex::<Item>::DEFAULT_CREDIT_SECONDS),
                 sizes: BTreeMap::new(),
+                held: BTreeMap::new(),
                 pinned: BTreeSet::new(),
                 free_seen: None,
             }),
@@ -221,7 +227,7 @@ impl Space {
         pinned: bool,
     ) {
         let mut state = self.lock();
-        // What was counted before may differ: blocks that came in part are on disk and not recorded.
+        // Bytes that this process wrote stay counted, also those of blocks that came in part only.
         let mut counted = state.remove(Item::Entry {
             entry,
             generation: generation.id,
@@ -238,9 +244,14 @@ impl Space {
                 generation.segment_size,
                 generation.representation.total_len,
             );
-            counted += state.remove(item);
-            present += summary.recorded_bytes;
-            state.insert(item, summary.recorded_bytes, place, summary.accessed_unix);
+            counted += state.sizes.get(&item).copied().unwrap_or(0);
+            let start = u64::from(summary.segment) * generation.segment_size;
+            let end = generation.representation.total_len.unwrap_or(u64::MAX);
+            let held = state.held.entry(item).or_default();
+            held.extend(summary.blocks.byte_ranges(start, end));
+            let size = held.len();
+            present += size;
+            state.insert(item, size, place, summary.accessed_unix);
         }
         state.ledger.freed(counted.saturating_sub(present));
         state.ledger.adopt(present.saturating_sub(counted));

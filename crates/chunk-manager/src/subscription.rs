@@ -11,6 +11,7 @@ use crate::error::{ReadError, WaitError};
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::waiters::{Token, Told};
+use crate::waiting::Look;
 
 /// A subscription to a range of bytes of one entry.
 #[derive(Debug)]
@@ -75,29 +76,33 @@ impl Wait<'_> {
         range: ByteRange,
         seen_failures: u64,
     ) -> Poll<Result<(), WaitError>> {
-        let mut state = self.live.lock();
-        // The last missing byte is likely to be the last to come: one wake-up for the whole range.
-        let clipped = range.before(state.total_len().unwrap_or(u64::MAX));
-        let Some(gap) = clipped.and_then(|range| state.readable.last_gap(range)) else {
-            return Poll::Ready(Ok(()));
-        };
-        match state.waiters.told(self.token) {
-            Some(Told::Cancelled) => return Poll::Ready(Err(WaitError::Cancelled)),
-            Some(Told::Failed(error)) => return Poll::Ready(Err(WaitError::Failed(error))),
-            None => {}
-        }
-        match state.hopeless(seen_failures) {
-            Some(ReadError::Failed(error)) => return Poll::Ready(Err(WaitError::Failed(error))),
-            Some(ReadError::Changed) => return Poll::Ready(Err(WaitError::Changed)),
-            Some(ReadError::Closed) => {
-                return Poll::Ready(Err(WaitError::Manager(crate::ManagerError::Closed)));
-            }
-            None => {}
-        }
-        state
-            .waiters
-            .register(&mut self.token, gap.last(), Some(range.start()), cx.waker());
-        Poll::Pending
+        self.live
+            .poll_for(&mut self.token, cx.waker(), |state, token| {
+                // The last missing byte is likely to be the last to come: one wake-up for the whole range.
+                let clipped = range.before(state.total_len().unwrap_or(u64::MAX));
+                let Some(gap) = clipped.and_then(|range| state.readable.last_gap(range)) else {
+                    return Look::Done(Ok(()));
+                };
+                let told = match state.waiters.told(token) {
+                    Some(Told::Cancelled) => Some(WaitError::Cancelled),
+                    Some(Told::Failed(error)) => Some(WaitError::Failed(error)),
+                    None => None,
+                };
+                let hopeless = || {
+                    Some(match state.hopeless(seen_failures)? {
+                        ReadError::Failed(error) => WaitError::Failed(error),
+                        ReadError::Changed => WaitError::Changed,
+                        ReadError::Closed => WaitError::Manager(crate::ManagerError::Closed),
+                    })
+                };
+                match told.or_else(hopeless) {
+                    Some(error) => Look::Done(Err(error)),
+                    None => Look::Await {
+                        offset: gap.last(),
+                        requested_from: Some(range.start()),
+                    },
+                }
+            })
     }
 }
 

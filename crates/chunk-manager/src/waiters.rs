@@ -1,7 +1,7 @@
 //! Who waits for which byte.
 //!
 //! A waiter registers and checks under one lock, and whoever makes bytes readable changes coverage and
-//! takes the waiters out under that same lock, so no wake-up can fall in between. Wakers are called after the
+//! finds the waiters under that same lock, so no wake-up can fall in between. Wakers are called after the
 //! lock is released.
 
 use std::collections::BTreeMap;
@@ -82,20 +82,21 @@ impl Waiters {
         self.waiting.get(&token?)?.told.clone()
     }
 
-    /// Takes out those who wait for a byte of `range`.
-    pub(crate) fn take(&mut self, range: ByteRange) -> Vec<Waker> {
+    /// How to wake those who wait for a byte of `range`. They stay registered until they have looked again:
+    /// what they are told in between must not be lost.
+    pub(crate) fn of(&self, range: ByteRange) -> Vec<Waker> {
         let at = |offset| Token { offset, number: 0 };
-        let mut rest = self.waiting.split_off(&at(range.start()));
-        let mut after = rest.split_off(&at(range.end()));
-        self.waiting.append(&mut after);
-        rest.into_values().map(|waiter| waiter.waker).collect()
+        self.waiting
+            .range(at(range.start())..at(range.end()))
+            .map(|(_, waiter)| waiter.waker.clone())
+            .collect()
     }
 
-    /// Takes out everybody.
-    pub(crate) fn take_all(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.waiting)
-            .into_values()
-            .map(|waiter| waiter.waker)
+    /// How to wake everybody.
+    pub(crate) fn all(&self) -> Vec<Waker> {
+        self.waiting
+            .values()
+            .map(|waiter| waiter.waker.clone())
             .collect()
     }
 
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_waiters_inside_the_range_are_taken() {
+    fn only_waiters_inside_the_range_are_woken() {
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
         let mut waiters = Waiters::default();
@@ -163,11 +164,10 @@ mod tests {
         for (token, offset) in tokens.iter_mut().zip([9, 10, 19, 20]) {
             waiters.register(token, offset, None, &waker);
         }
-        for waker in waiters.take(range(10, 20)) {
+        for waker in waiters.of(range(10, 20)) {
             waker.wake();
         }
         assert_eq!(count.0.load(Ordering::SeqCst), 2);
-        assert_eq!(waiters.len(), 2);
     }
 
     #[test]

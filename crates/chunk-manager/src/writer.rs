@@ -1,0 +1,379 @@
+//! What a run has received, on its way to the byte store.
+//!
+//! What cannot be stored stays in memory as a ring, and is offered again once the store works.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chunk_core::scheduler::Input;
+use chunk_core::{ByteRange, GenerationId};
+use chunk_ports::{ByteStoreError, SegmentKey};
+
+use crate::inner::Inner;
+use crate::integrity::RunDigest;
+use crate::live::{Caching, Generation, Live};
+use crate::space::Reservation;
+use crate::tail::RING;
+
+/// How many bytes are gathered before they are written: one system call each 256 KiB.
+pub(crate) const BATCH: u64 = 256 * 1024;
+/// How far ahead of readers to go where bytes cannot be kept: half of the ring, so that the other half
+/// lies behind them.
+pub(crate) const PASS_THROUGH_WINDOW: u64 = RING / 2;
+/// How many bytes to gather while the index has not taken the representation.
+const PATIENCE: u64 = 4 * BATCH;
+/// How long to wait for the index once so many are gathered: a fast origin sends them before one flush of
+/// a healthy disk is over. Readers have those bytes already, about a second of film.
+const INDEX_WAIT: Duration = Duration::from_millis(500);
+/// How long to leave a store alone after it failed.
+pub(crate) const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// Writes what a run has received, and notes checksums on the way.
+pub(crate) struct Writer {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+    reservation: Reservation,
+    digest: Option<RunDigest>,
+    batch: Vec<(u64, Bytes)>,
+    batch_len: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(inner: Arc<Inner>, live: Arc<Live>) -> Self {
+        Self {
+            reservation: Reservation::none(Arc::clone(&inner)),
+            inner,
+            live,
+            digest: None,
+            batch: Vec::new(),
+            batch_len: 0,
+        }
+    }
+
+    /// Sees to it that the next batch has room, on disk and in memory, before it is asked for.
+    pub(crate) async fn prepare(&mut self) {
+        if self.is_caching()
+            && self.reservation.bytes() < BATCH
+            && !self.reservation.extend(4 * BATCH).await
+            && !self.reservation.extend(BATCH).await
+        {
+            self.pass_through("there is no room");
+        }
+        while !self.inner.memory.has_room() {
+            self.inner.make_memory(&self.live);
+            if !self.inner.memory.has_room() {
+                // What is left is being written.
+                self.inner.memory.room().await;
+            }
+        }
+    }
+
+    pub(crate) fn push(&mut self, at: u64, bytes: Bytes) {
+        self.batch_len += bytes.len() as u64;
+        self.batch.push((at, bytes));
+    }
+
+    /// Writes the batch. What cannot be stored stays in memory only, as a ring.
+    ///
+    /// While the index has not answered yet, the batch grows, and then waits a moment: no reader waits long
+    /// for the index.
+    pub(crate) async fn write_all(&mut self) {
+        if self.is_caching() && *self.live.generation.borrow() == Generation::Pending {
+            if self.batch_len < PATIENCE {
+                return;
+            }
+            let enough = self.inner.clock.now() + INDEX_WAIT;
+            tokio::select! {
+                biased;
+                _ = self.live.generation() => {}
+                () = self.inner.clock.sleep_until(enough) => {
+                    self.pass_through("the index does not answer");
+                }
+            }
+        }
+        self.write().await;
+    }
+
+    /// Writes what is left, once the index has answered.
+    pub(crate) async fn finish(&mut self) {
+        if !self.batch.is_empty() && self.is_caching() {
+            self.live.generation().await;
+        }
+        self.write().await;
+    }
+
+    async fn write(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_len = 0;
+        let generation = if self.is_caching() {
+            self.live.generation_now()
+        } else {
+            None
+        };
+        let Some(generation) = generation else {
+            if self.is_caching() {
+                self.inner.index_again(&self.live);
+            }
+            self.leave(&batch);
+            return;
+        };
+        let was_failing = matches!(self.live.lock().caching, Caching::Failing { .. });
+        if self.store(generation, batch).await && was_failing {
+            // The store works again: what it refused is offered once more.
+            let left = self.live.lock().tail.take_left();
+            self.store(generation, left).await;
+        }
+    }
+
+    /// Writes `batch`; returns whether all of it could be stored.
+    async fn store(&mut self, generation: GenerationId, batch: Vec<(u64, Bytes)>) -> bool {
+        let (entry, segment_size, total_len) = {
+            let state = self.live.lock();
+            let Some(meta) = &state.meta else {
+                return false;
+            };
+            (
+                self.live.entry,
+                meta.segment_size,
+                meta.representation.total_len,
+            )
+        };
+        let digest = self
+            .digest
+            .get_or_insert_with(|| RunDigest::new(entry, generation));
+        let mut checksums = Vec::new();
+        for (at, bytes) in &batch {
+            digest.update(*at, bytes, total_len, |block, crc| {
+                checksums.push((block, crc));
+            });
+        }
+        let mut failed = Vec::new();
+        for part in split(batch, segment_size) {
+            let range = part.range;
+            if !self.write_part(generation, part).await {
+                failed.push(range);
+            }
+        }
+        self.note_checksums(checksums, segment_size);
+        self.inner.dirty.mark(&self.live);
+        if failed.is_empty() {
+            return true;
+        }
+        for range in failed {
+            self.live.lock().tail.leave(range);
+        }
+        self.inner.trim_ring(&self.live, RING);
+        false
+    }
+
+    /// The batch stays in memory only.
+    fn leave(&self, batch: &[(u64, Bytes)]) {
+        {
+            let mut state = self.live.lock();
+            for (at, bytes) in batch {
+                if let Ok(range) = ByteRange::with_len(*at, bytes.len() as u64) {
+                    state.tail.leave(range);
+                }
+            }
+        }
+        self.inner.trim_ring(&self.live, RING);
+    }
+
+    async fn write_part(&mut self, generation: GenerationId, part: Part) -> bool {
+        let live = Arc::clone(&self.live);
+        let _writing = live.writing.read().await;
+        if live.lock().is_removed {
+            return false;
+        }
+        let epoch = live.lock().epoch(part.segment);
+        let key = SegmentKey {
+            generation,
+            segment: part.segment,
+            epoch,
+        };
+        match self.inner.bytes.write(key, part.offset, part.pieces).await {
+            Ok(()) => {
+                self.inner
+                    .counters
+                    .store_failing
+                    .store(false, Ordering::Relaxed);
+                let was_failing = matches!(self.live.lock().caching, Caching::Failing { .. });
+                let new = {
+                    let state = self.live.lock();
+                    part.range.len() - state.stored.covered_len(part.range)
+                };
+                let keep = !self.inner.memory.is_tight();
+                let stored = self.live.stored(part.range, part.segment, epoch, keep);
+                if stored == Some(true) {
+                    self.inner.tell(Input::Supplied {
+                        source: self.live.source,
+                        range: part.range,
+                    });
+                }
+                if stored.is_some() {
+                    self.reservation
+                        .spend(&self.live, generation, part.segment, new);
+                }
+                if was_failing {
+                    self.inner.tell(Input::WindowCapped {
+                        source: self.live.source,
+                        bytes: None,
+                    });
+                }
+                true
+            }
+            Err(error) => {
+                if let ByteStoreError::Corrupt(_) = &error {
+                    crate::recorder::abandon_segment(&self.inner, &self.live, part.segment);
+                }
+                tracing::warn!(key = %self.live.key, %error, "bytes cannot be stored and are passed through");
+                self.pass_through("the byte store failed");
+                false
+            }
+        }
+    }
+
+    /// Remembers checksums of blocks that passed whole.
+    fn note_checksums(&self, checksums: Vec<(u64, u32)>, segment_size: u64) {
+        let per_segment = segment_size / chunk_core::BLOCK_SIZE;
+        let mut state = self.live.lock();
+        for (block, crc) in checksums {
+            if let Ok(segment) = u32::try_from(block / per_segment) {
+                let segment = state.segments.entry(segment).or_default();
+                if segment.pending.contains(&(block % per_segment)) {
+                    segment.checksums.insert(block % per_segment, crc);
+                }
+            }
+        }
+    }
+
+    fn is_caching(&self) -> bool {
+        match self.live.lock().caching {
+            Caching::On => true,
+            Caching::Never => false,
+            Caching::Failing { retry_at } => self.inner.clock.now() >= retry_at,
+        }
+    }
+
+    fn pass_through(&self, reason: &str) {
+        let mut state = self.live.lock();
+        if state.caching != Caching::Never {
+            if state.caching == Caching::On {
+                tracing::warn!(key = %self.live.key, reason, "bytes are passed through without being kept");
+            }
+            state.caching = Caching::Failing {
+                retry_at: self.inner.clock.now() + STORE_RETRY,
+            };
+        }
+        drop(state);
+        self.inner
+            .counters
+            .store_failing
+            .store(true, Ordering::Relaxed);
+        self.inner.tell(Input::WindowCapped {
+            source: self.live.source,
+            bytes: Some(PASS_THROUGH_WINDOW),
+        });
+    }
+}
+
+impl Inner {
+    /// Makes the index know a representation that it could not take before.
+    fn index_again(self: &Arc<Self>, live: &Arc<Live>) {
+        let Some(meta) = live.lock().meta.clone() else {
+            return;
+        };
+        let is_ours = live.generation.send_if_modified(|generation| {
+            let is_unindexed = *generation == Generation::Unindexed;
+            if is_unindexed {
+                *generation = Generation::Pending;
+            }
+            is_unindexed
+        });
+        if is_ours {
+            tokio::spawn(crate::opening::index_generation(
+                Arc::clone(self),
+                Arc::clone(live),
+                meta,
+            ));
+        }
+    }
+
+    fn trim_ring(&self, live: &Live, allowance: u64) {
+        for range in live.trim_ring(allowance).iter() {
+            self.tell(Input::Forgotten {
+                source: live.source,
+                range,
+            });
+        }
+    }
+
+    /// Drops what need not be in memory, so that `live` can go on: first what is stored, then what other
+    /// representations hold that cannot be stored, since it can be fetched again.
+    fn make_memory(&self, live: &Arc<Live>) {
+        let lives = self.lives();
+        for other in &lives {
+            other.trim_stored();
+        }
+        for other in &lives {
+            if self.memory.has_room() {
+                return;
+            }
+            if !Arc::ptr_eq(other, live) {
+                self.trim_ring(other, 0);
+            }
+        }
+        if !self.memory.has_room() {
+            self.trim_ring(live, BATCH);
+        }
+    }
+}
+
+/// Adjacent bytes of one segment.
+struct Part {
+    segment: u32,
+    offset: u64,
+    range: ByteRange,
+    pieces: Vec<Bytes>,
+}
+
+/// Cuts a batch at segment boundaries and at holes.
+fn split(batch: Vec<(u64, Bytes)>, segment_size: u64) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (mut at, mut bytes) in batch {
+        while !bytes.is_empty() {
+            let (index, offset) = (at / segment_size, at % segment_size);
+            let Ok(segment) = u32::try_from(index) else {
+                break;
+            };
+            let len = usize::try_from(segment_size - offset)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            let piece = bytes.split_to(len);
+            let Some(range) = ByteRange::try_new(at, at.saturating_add(len as u64)) else {
+                break;
+            };
+            at = range.end();
+            match parts.last_mut() {
+                Some(part) if part.segment == segment && part.range.end() == range.start() => {
+                    part.pieces.push(piece);
+                    if let Some(grown) = ByteRange::try_new(part.range.start(), range.end()) {
+                        part.range = grown;
+                    }
+                }
+                _ => parts.push(Part {
+                    segment,
+                    offset,
+                    range,
+                    pieces: vec![piece],
+                }),
+            }
+        }
+    }
+    parts
+}
