@@ -203,10 +203,6 @@ impl Writer {
                     .store_failing
                     .store(false, Ordering::Relaxed);
                 let was_failing = matches!(self.live.lock().caching, Caching::Failing { .. });
-                let new = {
-                    let state = self.live.lock();
-                    part.range.len() - state.stored.covered_len(part.range)
-                };
                 let keep = !self.inner.memory.is_tight();
                 let stored = self.live.stored(part.range, part.segment, epoch, keep);
                 if stored == Some(true) {
@@ -217,7 +213,7 @@ impl Writer {
                 }
                 if stored.is_some() {
                     self.reservation
-                        .spend(&self.live, generation, part.segment, new);
+                        .spend(&self.live, generation, part.segment, part.range);
                 }
                 if was_failing {
                     self.inner.tell(Input::WindowCapped {
