@@ -148,7 +148,11 @@ async fn look(
                 if only.is_none() {
                     job.idle_turns = job.idle_turns.saturating_add(1);
                 }
-                job.event(&key, status.as_ref())
+                job.event(
+                    &key,
+                    status.as_ref(),
+                    host.manager.statistics().store_failing,
+                )
             }
             Err(error) => FetchEvent::Failed {
                 path: key.to_string(),
@@ -173,7 +177,12 @@ async fn look(
 }
 
 impl Job {
-    fn event(&mut self, key: &CacheKey, status: Option<&EntryStatus>) -> FetchEvent {
+    fn event(
+        &mut self,
+        key: &CacheKey,
+        status: Option<&EntryStatus>,
+        store_failing: bool,
+    ) -> FetchEvent {
         let path = key.to_string();
         let Some(status) = status else {
             return FetchEvent::Failed {
@@ -194,10 +203,15 @@ impl Job {
                 self.idle_turns = 0;
                 progress(path, status)
             }
-            _ if status.queued_bytes > 0 => {
+            // A queue that is not worked off because nothing can be kept would never end.
+            _ if status.queued_bytes > 0 && !store_failing => {
                 self.idle_turns = 0;
                 progress(path, status)
             }
+            _ if self.idle_turns > PATIENCE && store_failing => FetchEvent::Failed {
+                path,
+                reason: "the cache cannot be written to; the order stays in its queue".to_owned(),
+            },
             _ if self.idle_turns > PATIENCE => FetchEvent::Failed {
                 path,
                 reason:
