@@ -18,6 +18,9 @@ const FAULTS: &str = "docs/FAULTS.md";
 /// What a section says when nothing proves it.
 const GAP: &str = "- not tested yet";
 
+/// What may have no test of its own yet. A line leaves this list when its test is there, and none is added.
+const OPEN: [Id; 2] = [Id::Requirement(8), Id::Fault(38)];
+
 /// Something that a test can prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Id {
@@ -208,8 +211,8 @@ fn faults_of(
                 found.push(format!("{id:?} names {}, which is not there", proof.line()));
             }
         }
-        if named.is_empty() && !lines.contains(&GAP) {
-            found.push(format!("{id:?} names no test and does not say so"));
+        if named.is_empty() && !(lines.contains(&GAP) && OPEN.contains(id)) {
+            found.push(format!("{id:?} names no test"));
         }
         if !lines
             .iter()
@@ -322,7 +325,7 @@ mod the_check_itself {
     use super::*;
 
     const DOCUMENT: &str = "### R1: one\n\nWhat it is.\n\n- chunk-core: `r01_it_holds`\n\n\
-        ### Trap 2: two\n\nWhat it is.\n\n- not tested yet\n";
+        ### R8: two\n\nWhat it is.\n\n- not tested yet\n";
 
     fn known() -> BTreeMap<Id, BTreeSet<Proof>> {
         let proof = Proof {
@@ -332,7 +335,7 @@ mod the_check_itself {
         BTreeMap::from([(Id::Requirement(1), BTreeSet::from([proof]))])
     }
 
-    const IDS: [Id; 2] = [Id::Requirement(1), Id::Trap(2)];
+    const IDS: [Id; 2] = [Id::Requirement(1), Id::Requirement(8)];
 
     #[test]
     fn takes_a_document_that_is_right() {
@@ -349,6 +352,13 @@ mod the_check_itself {
             assert_eq!(faults_of(&wrong, &IDS, &known()).len(), 1);
             assert_eq!(rewritten(&wrong, &known()), DOCUMENT);
         }
+    }
+
+    #[test]
+    fn refuses_a_gap_that_is_not_an_open_one() {
+        let other = DOCUMENT.replace("R8", "R9");
+        let ids = [IDS[0], Id::Requirement(9)];
+        assert_eq!(faults_of(&other, &ids, &known()).len(), 1);
     }
 
     #[test]
