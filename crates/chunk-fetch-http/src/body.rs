@@ -11,9 +11,8 @@ use futures_core::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use crate::failure::{Side, within_body};
-
-type Wire = Pin<Box<dyn Stream<Item = Result<Bytes, reqwest::Error>> + Send>>;
+/// Bytes off the wire, as a library gives them.
+type Wire = Pin<Box<dyn Stream<Item = Result<Bytes, FetchError>> + Send>>;
 
 /// The bytes off the wire: never more than promised, an error where they are fewer, and a limit to how
 /// long nothing may come.
@@ -23,25 +22,22 @@ pub(crate) struct CheckedBody {
     /// How many bytes are still to come, where known.
     remaining: Option<u64>,
     progress: Progress,
-    side: Side,
     /// One of the origin's connections, given back when the body is over.
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl CheckedBody {
-    /// The body of `answer`, of which `promised` bytes are wanted.
+    /// The bytes of `wire`, of which `promised` are wanted.
     pub(crate) fn stream(
-        answer: reqwest::Response,
+        wire: impl Stream<Item = Result<Bytes, FetchError>> + Send + 'static,
         promised: Option<u64>,
         progress_timeout: Duration,
-        side: Side,
         permit: OwnedSemaphorePermit,
     ) -> BodyStream {
         Box::pin(Self {
-            wire: Some(Box::pin(answer.bytes_stream())),
+            wire: Some(Box::pin(wire)),
             remaining: promised,
             progress: Progress::new(progress_timeout),
-            side,
             permit: Some(permit),
         })
     }
@@ -89,7 +85,7 @@ impl Stream for CheckedBody {
             }
             Some(Err(error)) => {
                 this.finish();
-                Poll::Ready(Some(Err(within_body(error, this.side))))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 this.finish();

@@ -97,8 +97,17 @@ pub enum BuildError {
         /// Which origin.
         origin: String,
     },
-    /// The TLS library cannot be set up.
+    /// TLS cannot be set up: the system's certificates cannot be read, for one.
     #[error("origin '{origin}': TLS cannot be set up")]
+    Tls {
+        /// Which origin.
+        origin: String,
+        /// What the library said.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The HTTP library cannot be set up.
+    #[error("origin '{origin}': HTTP cannot be set up")]
     Client {
         /// Which origin.
         origin: String,

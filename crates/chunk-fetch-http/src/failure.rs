@@ -1,11 +1,11 @@
-//! From the HTTP library's errors to the port's, without what they would give away.
+//! From the HTTP libraries' errors to the port's, without what they would give away.
 
 use std::error::Error;
 
 use chunk_ports::{BackendError, FetchError};
 
-use crate::lookup::NotPublic;
 use crate::redirect::not_public;
+use crate::wire::WireError;
 
 /// Whose machine a request was on its way to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,32 +16,36 @@ pub(crate) enum Side {
     Elsewhere,
 }
 
-/// Why no head came.
-pub(crate) fn before_head(error: reqwest::Error, side: Side) -> FetchError {
-    if causes(&error).any(|cause| cause.is::<NotPublic>()) {
+/// Why no head came to a request.
+pub(crate) fn before_head(error: WireError, side: Side) -> FetchError {
+    if matches!(error, WireError::NotPublic) {
         return not_public();
     }
     FetchError::Unreachable(source(error, side))
 }
 
 /// Why a body broke off.
-pub(crate) fn within_body(error: reqwest::Error, side: Side) -> FetchError {
+pub(crate) fn within_body(error: WireError, side: Side) -> FetchError {
     FetchError::Interrupted(source(error, side))
 }
 
-/// What may be told of an error. The library's carries the URL, and causes deeper down may name the host
-/// (a certificate's name that does not match, for one).
-fn source(error: reqwest::Error, side: Side) -> BackendError {
+/// Why no head came to a request that was passed on.
+pub(crate) fn before_forwarded_head(error: reqwest::Error) -> FetchError {
+    FetchError::Unreachable(Box::new(error.without_url()))
+}
+
+/// Why the body of the answer to it broke off.
+pub(crate) fn within_forwarded_body(error: reqwest::Error) -> FetchError {
+    FetchError::Interrupted(Box::new(error.without_url()))
+}
+
+/// What may be told of an error. Causes deeper down may name the host (a certificate's name that does not
+/// match, for one).
+fn source(error: WireError, side: Side) -> BackendError {
     match side {
-        Side::Origin => Box::new(error.without_url()),
+        Side::Origin => Box::new(error),
         Side::Elsewhere => Box::new(Anonymous {
-            what: if error.is_timeout() {
-                "timed out"
-            } else if error.is_connect() {
-                "no connection"
-            } else {
-                "the connection broke"
-            },
+            what: error.nameless(),
             kind: causes(&error)
                 .find_map(|cause| cause.downcast_ref::<std::io::Error>())
                 .map(std::io::Error::kind),

@@ -10,17 +10,19 @@ use chunk_core::LastModified;
 use chunk_ports::{
     ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Verdict,
 };
+use futures_util::TryStreamExt as _;
+use http::HeaderMap;
 use http::header::LOCATION;
-use http::{HeaderMap, Method};
-use reqwest::{Response, Url};
+use reqwest::Url;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::{Accepted, Head, is_media_path, refused};
 use crate::body::CheckedBody;
 use crate::config::{BuildError, OriginConfig};
-use crate::failure::{Side, before_head};
+use crate::failure::{Side, before_head, within_body};
 use crate::lookup::{Lookup, Reach, SystemLookup};
 use crate::origin::{Origin, common_fields};
+use crate::wire::Answer;
 use crate::{redirect, request};
 
 /// A [`ChunkFetcher`] and [`OriginForward`](chunk_ports::OriginForward) for HTTP origins. Clones share
@@ -121,14 +123,14 @@ impl ChunkFetcher for HttpFetcher {
             wanted: request.wanted,
             condition: &request.condition,
             media_expected,
-            status: answer.status(),
-            fields: answer.headers(),
-            body_len: answer.content_length(),
+            status: answer.head.status,
+            fields: &answer.head.headers,
+            body_len: answer.body.len(),
             now,
         };
         match head.judge()? {
             Accepted::NotModified => {
-                let verdict = confirmed(origin, answer.headers(), &request.condition, now);
+                let verdict = confirmed(origin, &answer.head.headers, &request.condition, now);
                 Ok(FetchOutcome::NotModified(verdict))
             }
             Accepted::Body {
@@ -141,12 +143,11 @@ impl ChunkFetcher for HttpFetcher {
                 start,
                 end,
                 accepts_ranges,
-                verdict: origin.policy().verdict(answer.headers(), now),
+                verdict: origin.policy().verdict(&answer.head.headers, now),
                 body: CheckedBody::stream(
-                    answer,
+                    answer.body.map_err(move |error| within_body(error, side)),
                     end.map(|end| end - start),
                     origin.config.progress_timeout,
-                    side,
                     permit,
                 ),
             })),
@@ -171,7 +172,7 @@ async fn ask(
     mut url: Url,
     own_fields: HeaderMap,
     range: HeaderMap,
-) -> Result<(Response, Side), FetchError> {
+) -> Result<(Answer, Side), FetchError> {
     let reach = Reach::of_redirects(&origin.config);
     let mut left_origin = false;
     for _ in 0..=redirect::MAX_HOPS {
@@ -189,19 +190,17 @@ async fn ask(
         };
         left_origin |= side == Side::Elsewhere;
         fields.extend(range.clone());
-        let asked = client
-            .request(Method::GET, url.clone())
-            .headers(fields)
-            .send();
+        let asked = client.ask(&url, fields);
         let answer = tokio::time::timeout(origin.config.head_timeout, asked)
             .await
             .map_err(|_| FetchError::Unreachable("no answer in time".into()))?
             .map_err(|error| before_head(error, side))?;
-        if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        if !matches!(answer.head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok((answer, side));
         }
         let location = answer
-            .headers()
+            .head
+            .headers
             .get(LOCATION)
             .and_then(|location| location.to_str().ok())
             .ok_or_else(|| refused("a redirect to nowhere"))?;

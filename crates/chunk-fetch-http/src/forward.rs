@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward};
+use futures_util::TryStreamExt as _;
 use http::header::{HeaderName, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Body;
 
 use crate::body::CheckedBody;
-use crate::failure::{Side, before_head};
+use crate::failure::{before_forwarded_head, within_forwarded_body};
 use crate::fetcher::{HttpFetcher, permit};
 
 /// What a client may tell the origin. Credentials travel as the resource's `authorization`, cookies not at all.
@@ -79,15 +80,12 @@ impl OriginForward for HttpFetcher {
         fields.extend(passed);
         fields.remove(RANGE);
         let permit = permit(origin).await?;
-        let mut asked = origin.own.request(method, url).headers(fields);
+        let mut asked = origin.forward.request(method, url).headers(fields);
         if has_body {
             asked = asked.body(Body::wrap_stream(request.body));
         }
         // No limit to the head's time: a long upload comes before it.
-        let answer = asked
-            .send()
-            .await
-            .map_err(|error| before_head(error, Side::Origin))?;
+        let answer = asked.send().await.map_err(before_forwarded_head)?;
         let headers = ANSWER_FIELDS
             .iter()
             .flat_map(|name| {
@@ -99,10 +97,9 @@ impl OriginForward for HttpFetcher {
             status: answer.status().as_u16(),
             headers,
             body: CheckedBody::stream(
-                answer,
+                answer.bytes_stream().map_err(within_forwarded_body),
                 None,
                 origin.config.progress_timeout,
-                Side::Origin,
                 permit,
             ),
         })

@@ -38,6 +38,8 @@ mod lookup;
 mod origin;
 mod redirect;
 mod request;
+mod tls;
+mod wire;
 
 pub use config::{BuildError, OriginConfig};
 pub use content_range::ContentRange;

@@ -54,15 +54,12 @@ pub(crate) enum Reach {
 }
 
 impl Resolver {
-    async fn checked(
-        &self,
-        host: &str,
-    ) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
-        let mut found = self.lookup.addresses(host).await?;
+    /// Those of `found` that may be connected to.
+    pub(crate) fn check(&self, mut found: Vec<IpAddr>) -> Result<Vec<IpAddr>, NotPublic> {
         if self.reach == Reach::PublicOnly {
             found.retain(|address| is_public(*address));
             if found.is_empty() {
-                return Err(Box::new(NotPublic));
+                return Err(NotPublic);
             }
         }
         Ok(found)
@@ -73,7 +70,8 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            let found = resolver.checked(name.as_str()).await?;
+            let found = resolver.lookup.addresses(name.as_str()).await?;
+            let found = resolver.check(found)?;
             let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
             Ok(addresses)
         })

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use chunk_ports::{FetchError, Resource, Secret};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, ClientBuilder, Identity, Url, redirect, retry};
+use reqwest::{Client, Url, redirect, retry};
 use tokio::sync::Semaphore;
 
 use crate::config::{BuildError, OriginConfig};
 use crate::freshness::Policy;
 use crate::lookup::{Lookup, Reach, Resolver};
+use crate::tls::TlsSetup;
+use crate::wire::{Connector, Transport};
 
-/// An origin with its two clients: one for the origin itself, which may be anywhere, with its
+/// An origin with its ways to ask: one for the origin itself, which may be anywhere, with its
 /// credentials; one for wherever it redirects to, without.
 pub(crate) struct Origin {
     pub(crate) config: OriginConfig,
@@ -21,8 +23,10 @@ pub(crate) struct Origin {
     base: Secret,
     base_url: Url,
     secrets: HeaderMap,
-    pub(crate) own: Client,
-    pub(crate) elsewhere: Client,
+    pub(crate) own: Transport,
+    pub(crate) elsewhere: Transport,
+    /// For requests that are passed on, whose bodies go up as well.
+    pub(crate) forward: Client,
     pub(crate) slots: Arc<Semaphore>,
 }
 
@@ -33,24 +37,26 @@ impl Origin {
         lookup: &Arc<dyn Lookup>,
     ) -> Result<Self, BuildError> {
         let url = parse_base(name, config.base_url.expose())?;
-        let elsewhere = client(name, &config, lookup, Reach::of_redirects(&config))?
-            .build()
-            .map_err(|source| cannot_build(name, source))?;
-        let mut own = client(name, &config, lookup, Reach::Anywhere)?;
-        if let Some(pem) = &config.identity_pem {
-            let identity =
-                Identity::from_pem(pem.expose().as_bytes()).map_err(|_| BuildError::Pem {
-                    origin: name.to_owned(),
-                    what: "client certificate with its key",
-                })?;
-            own = own.identity(identity);
-        }
-        let own = own.build().map_err(|source| cannot_build(name, source))?;
+        let tls = TlsSetup::new(name, &config)?;
+        let forward = forward_client(name, &config, lookup, &tls)?;
         // The library takes user and password out of a URL and makes the field of them.
-        let bare = own
+        let bare = forward
             .get(url)
             .build()
-            .map_err(|source| cannot_build(name, source.without_url()))?;
+            .map_err(|source| cannot_build(name, source))?;
+        let transport = |tls, reach| {
+            let connector = Connector {
+                resolver: Resolver {
+                    lookup: Arc::clone(lookup),
+                    reach,
+                },
+                tls,
+                timeout: config.connect_timeout,
+            };
+            Transport::new(connector, config.max_connections)
+        };
+        let own = transport(tls.own, Reach::Anywhere);
+        let elsewhere = transport(tls.elsewhere, Reach::of_redirects(&config));
         let mut secrets = HeaderMap::new();
         if let Some(basic) = bare.headers().get(AUTHORIZATION) {
             secrets.insert(AUTHORIZATION, basic.clone());
@@ -66,6 +72,7 @@ impl Origin {
             secrets,
             own,
             elsewhere,
+            forward,
             slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
             config,
         })
@@ -156,14 +163,13 @@ pub(crate) fn common_fields() -> HeaderMap {
     ])
 }
 
-fn client(
+fn forward_client(
     name: &str,
     config: &OriginConfig,
     lookup: &Arc<dyn Lookup>,
-    reach: Reach,
-) -> Result<ClientBuilder, BuildError> {
-    let mut builder = Client::builder()
-        // HTTP/2 would put all stripes of one file on one connection.
+    tls: &TlsSetup,
+) -> Result<Client, BuildError> {
+    Client::builder()
         .http1_only()
         // A proxy would do the connecting, past every check of addresses.
         .no_proxy()
@@ -174,20 +180,11 @@ fn client(
         .pool_max_idle_per_host(config.max_connections)
         .dns_resolver(Arc::new(Resolver {
             lookup: Arc::clone(lookup),
-            reach,
-        }));
-    if let Some(pem) = &config.extra_ca_pem {
-        let unusable = || BuildError::Pem {
-            origin: name.to_owned(),
-            what: "CA certificate",
-        };
-        let certificates = Certificate::from_pem_bundle(pem).map_err(|_| unusable())?;
-        if certificates.is_empty() {
-            return Err(unusable());
-        }
-        builder = builder.tls_certs_merge(certificates);
-    }
-    Ok(builder)
+            reach: Reach::Anywhere,
+        }))
+        .tls_backend_preconfigured((*tls.own).clone())
+        .build()
+        .map_err(|source| cannot_build(name, source))
 }
 
 fn parse_base(name: &str, text: &str) -> Result<Url, BuildError> {

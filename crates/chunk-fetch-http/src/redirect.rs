@@ -46,7 +46,8 @@ pub(crate) fn not_public() -> FetchError {
     forbidden("a redirect leads to an address that is not public")
 }
 
-fn literal(url: &Url) -> Option<IpAddr> {
+/// The address that stands in a URL in place of a name.
+pub(crate) fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     match host.strip_prefix('[') {
         Some(v6) => v6

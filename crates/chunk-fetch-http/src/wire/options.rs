@@ -1,0 +1,83 @@
+//! The options of a socket that hold its sender back, and what the kernel knows of the line.
+//!
+//! `SO_RCVBUF` alone can only be made smaller: a connection's window stays clamped to what its buffer was
+//! when the kernel last looked, until `TCP_WINDOW_CLAMP` says otherwise.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use super::window::INITIAL;
+
+/// What a connection begins with. A socket that cannot be bounded is used as it is.
+pub(crate) fn begin(socket: &TcpStream) {
+    let _ = socket.set_nodelay(true);
+    if cfg!(target_os = "linux") {
+        let _ = admit(socket, INITIAL);
+    }
+}
+
+/// Lets the peer send `bytes` ahead of the reader.
+#[cfg(target_os = "linux")]
+pub(crate) fn admit(socket: &TcpStream, bytes: usize) -> io::Result<()> {
+    let options = socket2::SockRef::from(socket);
+    options.set_recv_buffer_size(bytes)?;
+    // The kernel doubles the figure for its own needs, up to twice what the system allows anybody to set.
+    // Where that is too little, it goes on by its own measurements, which may go further.
+    if options.recv_buffer_size()? < 2 * bytes {
+        set(socket, uapi::c::SOL_SOCKET, SO_BUF_LOCK, 0)?;
+    }
+    let clamp = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set(
+        socket,
+        uapi::c::IPPROTO_TCP,
+        uapi::c::TCP_WINDOW_CLAMP,
+        clamp,
+    )
+}
+
+/// asm-generic/socket.h; whether a size that was set is kept. An architecture that numbers it otherwise
+/// refuses it, and keeps the size.
+#[cfg(target_os = "linux")]
+const SO_BUF_LOCK: i32 = 72;
+
+/// Leaves the window to the kernel.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn admit(_socket: &TcpStream, _bytes: usize) -> io::Result<()> {
+    Ok(())
+}
+
+/// How long a byte takes there and back: what acknowledgements of requests took, or, up to four times
+/// that, what it took lately to see an answer to what was acknowledged. The latter alone would count an
+/// origin's thinking as distance.
+#[cfg(target_os = "linux")]
+pub(crate) fn round_trip(socket: &TcpStream) -> Option<Duration> {
+    use std::os::fd::AsRawFd as _;
+
+    // struct tcp_info of linux/tcp.h, whose fields keep their places: tcpi_rtt, tcpi_rcv_rtt, in µs.
+    const RTT: usize = 68;
+    const RCV_RTT: usize = 92;
+    let mut info = [0; RCV_RTT + 4];
+    let fd = socket.as_raw_fd();
+    uapi::getsockopt(fd, uapi::c::IPPROTO_TCP, uapi::c::TCP_INFO, &mut info[..]).ok()?;
+    let field = |at: usize| {
+        let bytes = info.get(at..at + 4)?.try_into().ok()?;
+        Some(Duration::from_micros(u32::from_ne_bytes(bytes).into()))
+    };
+    let (sent, received) = (field(RTT)?, field(RCV_RTT)?);
+    Some(received.clamp(sent, sent * 4))
+}
+
+/// Not known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn round_trip(_socket: &TcpStream) -> Option<Duration> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn set(socket: &TcpStream, level: i32, option: i32, value: i32) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+
+    uapi::setsockopt(socket.as_raw_fd(), level, option, &value).map_err(io::Error::from)
+}
