@@ -9,7 +9,7 @@ use chunk_ports::{
 };
 use tokio::sync::oneshot;
 
-use crate::counters::{add, set};
+use crate::counters::add;
 use crate::driver::{Activity, Command};
 use crate::error::ManagerError;
 use crate::integrity::BlockDigest;
@@ -93,8 +93,7 @@ impl ChunkManager {
             }
         };
         self.inner
-            .store
-            .commit(vec![StoreWrite::Pin {
+            .commit_now(vec![StoreWrite::Pin {
                 entry: record.id,
                 pinned,
             }])
@@ -126,8 +125,7 @@ impl ChunkManager {
             .and_then(|record| record.current)
         {
             self.inner
-                .store
-                .commit(vec![StoreWrite::Refresh {
+                .commit_now(vec![StoreWrite::Refresh {
                     generation: current.id,
                     freshness: stale,
                 }])
@@ -285,11 +283,14 @@ impl ChunkManager {
                 segments: vec![place.segment],
             },
         };
-        self.inner.store.commit(vec![write]).await?;
+        self.inner.commit_now(vec![write]).await?;
         Ok(())
     }
 
     async fn remove_entry(&self, record: &EntryRecord) -> Result<u64, ManagerError> {
+        if self.inner.is_former_read(record.id) {
+            return Err(ManagerError::InUse);
+        }
         if let Some(live) = self.inner.live_now(&record.key) {
             if live.reader_count() > 0 {
                 return Err(ManagerError::InUse);
@@ -313,8 +314,7 @@ impl ChunkManager {
             self.inner.jobs().remove(record.id, job.range);
         }
         self.inner
-            .store
-            .commit(vec![StoreWrite::RemoveEntry(record.id)])
+            .commit_now(vec![StoreWrite::RemoveEntry(record.id)])
             .await?;
         let mut freed = 0;
         if let Some(current) = &record.current {
@@ -332,7 +332,6 @@ impl ChunkManager {
         self.inner.bytes.remove_generation(generation).await?;
         let freed = self.inner.space.generation_removed(generation);
         add(&self.inner.counters.evicted_bytes, freed);
-        set(&self.inner.counters.stored_bytes, self.inner.space.used());
         Ok(freed)
     }
 

@@ -132,7 +132,6 @@ async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
         known.extend(entry.current.as_ref().map(|current| current.id));
         inner.space.found(entry);
     }
-    crate::counters::set(&inner.counters.stored_bytes, inner.space.used());
     for generation in inner.store.retired_generations().await? {
         inner
             .store

@@ -231,6 +231,14 @@ impl Inner {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether anybody reads a former representation of an entry.
+    pub(crate) fn is_former_read(&self, entry: EntryId) -> bool {
+        self.superseded()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .any(|live| live.entry == entry && live.reader_count() > 0)
+    }
+
     /// The generations that somebody reads or may read.
     pub(crate) fn generations_in_use(&self) -> Vec<GenerationId> {
         let mut in_use: Vec<GenerationId> = self

@@ -351,6 +351,7 @@ impl ChunkManager {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         crate::counters::set(&self.inner.counters.memory_bytes, self.inner.memory.used());
+        crate::counters::set(&self.inner.counters.stored_bytes, self.inner.space.used());
         self.inner.counters.snapshot()
     }
 

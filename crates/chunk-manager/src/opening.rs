@@ -296,7 +296,7 @@ impl Inner {
                 generation,
                 total_len,
             };
-            if let Err(error) = inner.store.commit(vec![set]).await {
+            if let Err(error) = inner.commit_now(vec![set]).await {
                 tracing::warn!(key = %live.key, %error, "the index did not note a length");
                 return;
             }
@@ -328,8 +328,7 @@ impl Inner {
         }
         self.forget_key(live.entry);
         if let Err(error) = self
-            .store
-            .commit(vec![StoreWrite::RemoveEntry(live.entry)])
+            .commit_now(vec![StoreWrite::RemoveEntry(live.entry)])
             .await
         {
             tracing::warn!(key = %live.key, %error, "an unused entry stays in the index");
@@ -342,8 +341,7 @@ impl Inner {
         for generation in self.store.retired_generations().await? {
             if !in_use.contains(&generation) {
                 let _alone = self.recording.lock().await;
-                self.store
-                    .commit(vec![StoreWrite::RemoveGeneration(generation)])
+                self.commit_now(vec![StoreWrite::RemoveGeneration(generation)])
                     .await?;
                 self.bytes.remove_generation(generation).await?;
                 self.space.generation_removed(generation);

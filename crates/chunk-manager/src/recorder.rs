@@ -22,6 +22,8 @@ const FLUSHES: usize = 8;
 /// How long to wait after a commit failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How often an order is given to an index that is unavailable.
+const ATTEMPTS: usize = 3;
 /// How long after a failed flush durable work is taken up again.
 const REPEAT: Duration = Duration::from_secs(30);
 
@@ -73,7 +75,6 @@ struct Ready {
     epoch: u32,
     /// Blocks that are new; the row may also have lost some.
     blocks: BTreeSet<u64>,
-    was_shrunk: bool,
     is_good: bool,
 }
 
@@ -228,9 +229,25 @@ impl Inner {
         true
     }
 
+    /// Commits what somebody waits for. Where the outcome is unknown it is repeated a few times: every
+    /// write is idempotent, and half an order is worse than a late one.
+    pub(crate) async fn commit_now(&self, writes: Vec<StoreWrite>) -> Result<(), ChunkStoreError> {
+        for _ in 1..ATTEMPTS {
+            match self.store.commit(writes.clone()).await {
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "the index did not take a commit; it is tried again");
+                }
+                outcome => return outcome,
+            }
+            self.clock.sleep_until(self.clock.now() + RETRY / 10).await;
+        }
+        self.store.commit(writes).await
+    }
+
     fn mark_again(&self, group: &Group) {
         if let Some(live) = &group.live {
-            for segment in group.segments.iter().filter(|segment| segment.was_shrunk) {
+            // The row may be in the index or not, so it is written anew whatever becomes of its blocks.
+            for segment in &group.segments {
                 live.shrink(segment.place.segment, Vec::new());
             }
             self.dirty.mark(live);
@@ -281,7 +298,8 @@ impl Inner {
         let mut unloaded = Vec::new();
         {
             let mut state = live.lock();
-            if state.is_removed {
+            // Of what the origin has replaced, nothing is recorded any more: its rows and bytes may be going.
+            if state.is_removed || state.is_superseded {
                 return group;
             }
             let touched = std::mem::take(&mut state.touched);
@@ -330,7 +348,6 @@ impl Inner {
                     },
                     epoch: segment.epoch,
                     blocks: segment.pending.clone(),
-                    was_shrunk: false,
                     is_good: true,
                 });
             }
@@ -429,7 +446,7 @@ fn row(segment: &mut Ready) -> Option<StoreWrite> {
         return None;
     }
     // From here on a block that is forgotten makes another row.
-    segment.was_shrunk = std::mem::take(&mut found.is_shrunk);
+    found.is_shrunk = false;
     segment
         .blocks
         .retain(|block| found.pending.contains(block) && found.checksums.contains_key(block));

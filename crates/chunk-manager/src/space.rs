@@ -14,7 +14,7 @@ use chunk_ports::{
 };
 use tokio::sync::Semaphore;
 
-use crate::counters::{add, set};
+use crate::counters::add;
 use crate::error::ManagerError;
 use crate::inner::Inner;
 use crate::live::Live;
@@ -141,9 +141,6 @@ impl Reservation {
         if pinned {
             state.pinned.insert(live.entry);
         }
-        let used = state.ledger.used();
-        drop(state);
-        set(&self.inner.counters.stored_bytes, used);
     }
 }
 
@@ -364,7 +361,6 @@ impl Inner {
         }
         if freed > 0 {
             add(&self.counters.evicted_bytes, freed);
-            set(&self.counters.stored_bytes, self.space.used());
         }
         Ok(freed)
     }
@@ -454,7 +450,7 @@ impl Inner {
                 generation,
                 segments: vec![segment],
             };
-            if let Err(error) = self.store.commit(vec![remove]).await {
+            if let Err(error) = self.commit_now(vec![remove]).await {
                 // The row must still go; its bytes stay until then.
                 if let Some(live) = &live {
                     live.shrink(segment, epochs);

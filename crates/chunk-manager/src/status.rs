@@ -86,7 +86,7 @@ pub struct Statistics {
     pub first_byte_nanos: u64,
     /// Payload bytes now held in memory.
     pub memory_bytes: u64,
-    /// Recorded bytes now stored.
+    /// Bytes now stored, recorded or about to be.
     pub stored_bytes: u64,
     /// Bytes removed to make room.
     pub evicted_bytes: u64,

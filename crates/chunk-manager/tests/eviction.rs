@@ -1,123 +1,24 @@
 //! Room: held before bytes arrive, made by forgetting what was used least recently.
 
+#[path = "support/disk.rs"]
+mod disk;
 mod support;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use chunk_core::{ByteRange, GenerationId, RangeSet, Tick};
+use chunk_core::Tick;
 use chunk_manager::{ChunkManager, First, ManagerError, Priority, TokioClock};
-use chunk_ports::{
-    ByteStore, ByteStoreError, CacheEvent, ChunkStore, Clock, EventSource, Received, SegmentKey,
-};
-use chunk_store_memory::MemoryByteStore;
+use chunk_ports::{ByteStore, CacheEvent, ChunkStore, Clock, EventSource, Received};
 use chunk_testkit::fetcher::ScriptedFetcher;
 use chunk_testkit::origin::OriginObject;
+use disk::Disk;
 use support::*;
 
 async fn settle() {
     tokio::time::sleep(Duration::from_secs(2)).await; // why: virtual time, one group commit and more
-}
-
-/// A disk of a certain size, which knows at each instant how much is on it and how much ever was.
-#[derive(Debug)]
-struct Disk {
-    inner: MemoryByteStore,
-    held: Mutex<BTreeMap<SegmentKey, RangeSet>>,
-    most: AtomicU64,
-    size: AtomicU64,
-}
-
-impl Disk {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: MemoryByteStore::new(),
-            held: Mutex::default(),
-            most: AtomicU64::new(0),
-            size: AtomicU64::new(u64::MAX),
-        })
-    }
-
-    fn used(&self) -> u64 {
-        self.held.lock().unwrap().values().map(RangeSet::len).sum()
-    }
-
-    fn most(&self) -> u64 {
-        self.most.load(Ordering::Relaxed)
-    }
-
-    /// The segments of which anything is there.
-    fn segments(&self) -> Vec<u32> {
-        self.held
-            .lock()
-            .unwrap()
-            .keys()
-            .map(|key| key.segment)
-            .collect()
-    }
-}
-
-#[async_trait]
-impl ByteStore for Disk {
-    async fn write(
-        &self,
-        key: SegmentKey,
-        offset: u64,
-        data: Vec<Bytes>,
-    ) -> Result<(), ByteStoreError> {
-        let len: usize = data.iter().map(Bytes::len).sum();
-        self.inner.write(key, offset, data).await?;
-        let range = ByteRange::with_len(offset, len as u64).unwrap();
-        self.held
-            .lock()
-            .unwrap()
-            .entry(key)
-            .or_default()
-            .insert(range);
-        self.most.fetch_max(self.used(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn read(
-        &self,
-        key: SegmentKey,
-        offset: u64,
-        len: usize,
-    ) -> Result<Option<Bytes>, ByteStoreError> {
-        self.inner.read(key, offset, len).await
-    }
-
-    async fn flush(&self, key: SegmentKey) -> Result<(), ByteStoreError> {
-        self.inner.flush(key).await
-    }
-
-    async fn remove(&self, keys: Vec<SegmentKey>) -> Result<(), ByteStoreError> {
-        for key in &keys {
-            self.held.lock().unwrap().remove(key);
-        }
-        self.inner.remove(keys).await
-    }
-
-    async fn remove_generation(&self, generation: GenerationId) -> Result<(), ByteStoreError> {
-        self.held
-            .lock()
-            .unwrap()
-            .retain(|key, _| key.generation != generation);
-        self.inner.remove_generation(generation).await
-    }
-
-    async fn generations(&self) -> Result<Vec<GenerationId>, ByteStoreError> {
-        self.inner.generations().await
-    }
-
-    async fn free_space(&self) -> Result<Option<u64>, ByteStoreError> {
-        let size = self.size.load(Ordering::Relaxed);
-        Ok((size < u64::MAX).then(|| size.saturating_sub(self.used())))
-    }
 }
 
 /// A clock whose wall moves with virtual time, so that accesses have an order.
@@ -147,7 +48,7 @@ struct Room {
 
 fn room(len: u64, cap: Option<u64>) -> Room {
     let mut setup = setup(len);
-    let disk = Disk::new();
+    let disk = Arc::new(Disk::default());
     setup.bytes = Arc::clone(&disk) as _;
     setup.limits = setup.limits.with_max_size(cap).with_initial_buffer(2 * MIB);
     setup.limits.read_ahead = Duration::from_secs(2);
