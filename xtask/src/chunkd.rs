@@ -68,13 +68,19 @@ impl Chunkd {
 
     /// Serves one origin at `/` and returns as soon as it listens.
     pub(crate) fn serve(&self, origin: SocketAddr) -> Result<Serving> {
+        self.serve_with(origin, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn serve_with(&self, origin: SocketAddr, args: &[&str]) -> Result<Serving> {
         let address = free_address()?;
         let mut command = self.command();
         command
             .args(["serve", "--origin", &format!("http://{origin}/")])
             .args(["--listen", &address.to_string()])
             // The floor that suits a disk of media would refuse to cache on a small machine.
-            .args(["--min-free", "64MiB"]);
+            .args(["--min-free", "64MiB"])
+            .args(args);
         let mut guard = Guard::start("chunkd serve", &mut command, self.log.clone())?;
         guard.wait_for_listener(address, Duration::from_secs(20))?;
         Ok(Serving { address, guard })
@@ -89,7 +95,8 @@ impl Chunkd {
             .with_context(|| format!("cannot run chunkd {}", args.join(" ")))
     }
 
-    fn command(&self) -> Command {
+    /// The program with its cache, without arguments yet.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env("CHUNKD_CACHE_DIR", &self.cache);
         command

@@ -10,7 +10,7 @@ mod damage;
 mod films;
 mod origin;
 mod playback;
-mod programs;
+pub(crate) mod programs;
 mod report;
 
 use std::path::{Path, PathBuf};

@@ -38,9 +38,14 @@ pub(crate) struct Times {
 impl Get<'_> {
     /// Sends the request and reads the head of the answer.
     pub(crate) fn send(&self) -> Result<Answer> {
+        self.send_patiently(PATIENCE)
+    }
+
+    /// The same for somebody who waits no longer than `patience` between two bytes.
+    pub(crate) fn send_patiently(&self, patience: Duration) -> Result<Answer> {
         let started = Instant::now();
         let mut stream = TcpStream::connect(self.server).context("cannot connect")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
         let mut head = format!("GET {} HTTP/1.1\r\nHost: {}\r\n", self.path, self.server);
         if let Some(range) = &self.range {
@@ -100,6 +105,15 @@ impl Answer {
     pub(crate) fn content_length(&self) -> Result<usize> {
         let length = self.header("content-length").context("no Content-Length")?;
         length.parse().context("Content-Length is not a number")
+    }
+
+    /// Reads what there is of the body, at most a buffer full and at least one byte; the end is an error.
+    pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let count = self.body.read(buffer).context("the body stalls")?;
+        if count == 0 {
+            bail!("the body ends early");
+        }
+        Ok(count)
     }
 
     /// Reads exactly so many bytes of the body; the times count from before the connection was opened.

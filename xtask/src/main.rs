@@ -7,7 +7,7 @@
 //! cargo xtask isolate    every crate builds and packages alone
 //! cargo xtask proofs     which test proves which requirement
 //! cargo xtask e2e        chunkd between nginx and real players
-//! cargo xtask bench      cold | seek: latencies against their targets
+//! cargo xtask bench      cold | seek | playback: figures against their targets
 //! ```
 #![expect(
     clippy::print_stdout,

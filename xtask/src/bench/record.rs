@@ -1,6 +1,7 @@
 //! Writes a table into `docs/benchmarks.md`, between its markers.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,10 +13,14 @@ use crate::run::{output, root};
 
 /// Replaces what stands between `<!-- bench NAME -->` and `<!-- /bench NAME -->`.
 pub(super) fn write(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<()> {
+    put(name, &table(name, build, rows, chunkd)?)
+}
+
+/// Replaces what stands between the markers of `name` with a text that is there already.
+pub(super) fn put(name: &str, text: &str) -> Result<()> {
     let path = root().join("docs/benchmarks.md");
     let document = fs::read_to_string(&path).context("docs/benchmarks.md")?;
-    let table = table(name, build, rows, chunkd)?;
-    let document = replace(&document, name, &table)
+    let document = replace(&document, name, text)
         .with_context(|| format!("docs/benchmarks.md has no markers for `{name}`"))?;
     fs::write(path, document)?;
     println!("written to docs/benchmarks.md");
@@ -23,16 +28,8 @@ pub(super) fn write(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> R
 }
 
 fn table(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<String> {
-    let mut text = format!(
-        "`cargo xtask bench {name}`, {}; {}, {build}; {}; Linux {}, {} cores.\n\n",
-        today()?,
-        first_line(&mut Command::new(&chunkd.program))?,
-        first_line(&mut Command::new("rustc"))?,
-        fs::read_to_string("/proc/sys/kernel/osrelease")
-            .unwrap_or_default()
-            .trim(),
-        std::thread::available_parallelism()?,
-    );
+    let mut text = circumstances(name, build, &chunkd.program)?;
+    text.push_str("\n\n");
     text.push_str("| case | target | measured | |\n|---|---|---|---|\n");
     let join = |row: &Row, show: fn(&Figure) -> String| {
         row.figures.iter().map(show).collect::<Vec<_>>().join("; ")
@@ -47,6 +44,20 @@ fn table(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<Strin
         ));
     }
     Ok(text)
+}
+
+/// By which command, when, with which versions and on what machine a table was measured.
+pub(super) fn circumstances(name: &str, build: &str, program: &Path) -> Result<String> {
+    Ok(format!(
+        "`cargo xtask bench {name}`, {}; {}, {build}; {}; Linux {}, {} cores.",
+        today()?,
+        first_line(&mut Command::new(program))?,
+        first_line(&mut Command::new("rustc"))?,
+        fs::read_to_string("/proc/sys/kernel/osrelease")
+            .unwrap_or_default()
+            .trim(),
+        std::thread::available_parallelism()?,
+    ))
 }
 
 fn replace(document: &str, name: &str, table: &str) -> Option<String> {

@@ -36,7 +36,7 @@ impl Programs {
 }
 
 /// Looks in `PATH` and in the folders of system programs, which `PATH` often leaves out.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))

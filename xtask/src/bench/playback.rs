@@ -1,0 +1,239 @@
+//! `cargo xtask bench playback`: chunkd and the caches of others between players and a line of known limits.
+//!
+//! Everybody gets the same line, the same origin and the same clients, in one run, with an empty cache each time. The
+//! limit is what delay and rate allow; no cache can be below it.
+
+mod bucket;
+mod content;
+mod link;
+mod peers;
+mod physics;
+mod player;
+mod request;
+mod subject;
+mod table;
+mod workload;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use self::subject::{Kind, Subject};
+use self::table::{Column, Verdicts};
+use self::workload::{Case, Others, Runs, Stage};
+use super::cold::joined;
+use super::record;
+use crate::child::empty_folder;
+use crate::chunkd::{self, Profile};
+
+const USAGE: &str = "usage: cargo xtask bench playback [--only NAME] [--peers NAME,NAME | none] [--runs N] \
+[--debug | --chunkd PROGRAM] [--no-record]
+  --only       the workloads whose name begins so; docs/benchmarks.md stays as it is
+  --peers      of direct, nginx, varnish, rclone: those to measure as well; all that are installed unless told
+  --runs       how often each workload runs, 3 unless told
+  --debug      a debug build of chunkd instead of a release build
+  --chunkd     a program that is there already
+  --no-record  leaves docs/benchmarks.md as it is";
+
+struct Options<'a> {
+    only: &'a str,
+    peers: Vec<Kind>,
+    runs: u64,
+    program: Option<PathBuf>,
+    profile: Profile,
+    is_recorded: bool,
+}
+
+/// Runs the table; the exit code is 1 when a target is missed.
+pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
+    let options = Options::parse(args)?;
+    let build = match (&options.program, options.profile) {
+        (Some(_), _) => "a given program",
+        (None, Profile::Debug) => "debug build",
+        (None, Profile::Release) => "release build",
+    };
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => chunkd::build(options.profile)?,
+    };
+    let mut subjects = vec![Subject::chunkd(&program)];
+    for kind in &options.peers {
+        match Subject::find(*kind) {
+            Some(subject) => subjects.push(subject),
+            None => println!("{} is not installed and is left out", kind.name()),
+        }
+    }
+    let folder = chunkd::target_folder()?.join("bench");
+    empty_folder(&folder)?;
+
+    // The direct client is what the second line is compared with, so it has a column in any case.
+    let mut names: Vec<&str> = subjects.iter().map(|subject| subject.kind.name()).collect();
+    if !names.contains(&Kind::Direct.name()) {
+        names.push(Kind::Direct.name());
+    }
+    let mut text = table::heading(&names);
+    print!("{text}");
+    let mut verdicts = Verdicts::default();
+    for case in workload::all() {
+        if !case.workload.name.starts_with(options.only) {
+            continue;
+        }
+        let columns = measure(&case, &subjects, options.runs, &folder)?;
+        let (lines, judged) = table::lines(&case.workload, &columns, &names);
+        print!("{lines}");
+        text.push_str(&lines);
+        verdicts.met += judged.met;
+        verdicts.missed += judged.missed;
+    }
+    if options.is_recorded {
+        record(&text, build, &program, &subjects, options.runs)?;
+    }
+    let all = verdicts.met + verdicts.missed;
+    println!("bench playback: {} of {all} targets met", verdicts.met);
+    Ok(if verdicts.missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+impl<'a> Options<'a> {
+    fn parse(args: &[&'a str]) -> Result<Self> {
+        let mut options = Options {
+            only: "",
+            peers: Kind::OTHERS.into(),
+            runs: 3,
+            program: None,
+            profile: Profile::Release,
+            is_recorded: true,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().copied().context(USAGE);
+            match *arg {
+                "--only" => {
+                    options.only = value()?;
+                    options.is_recorded = false;
+                }
+                "--peers" => options.peers = peers(value()?)?,
+                "--runs" => options.runs = value()?.parse().context("--runs takes a number")?,
+                "--debug" => options.profile = Profile::Debug,
+                "--chunkd" => options.program = Some(std::path::absolute(value()?)?),
+                "--no-record" => options.is_recorded = false,
+                _ => bail!("{USAGE}"),
+            }
+        }
+        if options.runs == 0 {
+            bail!("--runs takes at least 1");
+        }
+        if workload::all()
+            .iter()
+            .all(|case| !case.workload.name.starts_with(options.only))
+        {
+            bail!(
+                "no workload is called `{}`; there are: {}",
+                options.only,
+                all_names()
+            );
+        }
+        Ok(options)
+    }
+}
+
+fn all_names() -> String {
+    let names: Vec<&str> = workload::all()
+        .iter()
+        .map(|case| case.workload.name)
+        .collect();
+    names.join(", ")
+}
+
+fn peers(list: &str) -> Result<Vec<Kind>> {
+    if list == "none" {
+        return Ok(Vec::new());
+    }
+    list.split(',')
+        .map(|name| {
+            Kind::by_name(name).with_context(|| format!("no peer is called `{name}`\n{USAGE}"))
+        })
+        .collect()
+}
+
+/// Runs one workload with everybody who takes part; chunkd comes first.
+fn measure(case: &Case, subjects: &[Subject], runs: u64, folder: &Path) -> Result<Vec<Column>> {
+    let mut subjects: Vec<Subject> = match case.others {
+        Others::None => subjects[..1].to_vec(),
+        Others::Asked | Others::DirectToo => subjects.to_vec(),
+    };
+    let has_direct = subjects.iter().any(|subject| subject.kind == Kind::Direct);
+    if case.others == Others::DirectToo && !has_direct {
+        subjects.extend(Subject::find(Kind::Direct));
+    }
+    Ok(subjects
+        .iter()
+        .map(|subject| {
+            let name = subject.kind.name();
+            let folder = folder.join(case.workload.name).join(name);
+            let samples =
+                all_runs(case, subject, runs, &folder).map_err(|error| format!("{error:#}"));
+            if let Err(error) = &samples {
+                println!("{name} fails at `{}`: {error}", case.workload.name);
+            }
+            Column { name, samples }
+        })
+        .collect())
+}
+
+/// The samples of all runs, figure by figure.
+fn all_runs(case: &Case, subject: &Subject, runs: u64, folder: &Path) -> Result<Vec<Vec<f64>>> {
+    let one = |number: u64| {
+        let stage = Stage {
+            subject,
+            folder: folder.join(number.to_string()),
+            number,
+            line: case.line,
+            chunk_size: case.chunk_size,
+        };
+        let samples = (case.run)(&stage)?;
+        // Whole films lie there, once per run.
+        if stage.folder.exists() {
+            empty_folder(&stage.folder)?;
+        }
+        Ok(samples)
+    };
+    let results: Vec<Result<Vec<Vec<f64>>>> = match case.runs {
+        Runs::OneByOne => (0..runs).map(one).collect(),
+        Runs::AtOnce => thread::scope(|scope| {
+            let running: Vec<_> = (0..runs)
+                .map(|number| scope.spawn(move || one(number)))
+                .collect();
+            running
+                .into_iter()
+                .map(|running| joined(running.join())?)
+                .collect()
+        }),
+    };
+    let mut all: Vec<Vec<f64>> = Vec::new();
+    for result in results {
+        for (number, samples) in result?.into_iter().enumerate() {
+            match all.get_mut(number) {
+                Some(known) => known.extend(samples),
+                None => all.push(samples),
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn record(table: &str, build: &str, program: &Path, subjects: &[Subject], runs: u64) -> Result<()> {
+    let mut text = record::circumstances("playback", build, program)?;
+    let others: Vec<String> = subjects[1..].iter().map(Subject::version).collect();
+    text.push_str(&format!(
+        "\nMedians over {runs} runs. Beside it: {}.\n{}\n\n{table}",
+        others.join("; "),
+        peers::CONFIGURATIONS
+    ));
+    record::put("playback", &text)
+}

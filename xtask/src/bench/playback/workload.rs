@@ -1,0 +1,103 @@
+//! The workloads: each says what it measures, against which limit, and how.
+
+mod beside;
+mod crowd;
+mod seek;
+mod sequential;
+mod tight;
+mod touch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::bucket::Capacity;
+use super::link::{Link, Shape};
+use super::subject::{Serving, Subject};
+use super::table::Workload;
+
+const DELAY: Duration = Duration::from_millis(50);
+const MBIT: u64 = 1_000_000 / 8;
+
+/// A workload and what it takes to run it.
+pub(super) struct Case {
+    pub(super) workload: Workload,
+    pub(super) run: fn(&Stage) -> Result<Vec<Vec<f64>>>,
+    pub(super) line: Shape,
+    pub(super) chunk_size: &'static str,
+    pub(super) others: Others,
+    pub(super) runs: Runs,
+}
+
+/// Who takes part beside chunkd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    Asked,
+    /// All that were asked for, and the direct client in any case: it is what chunkd is compared with.
+    DirectToo,
+    /// The workload asks for what the others do not have, or they were measured in a neighbouring one.
+    None,
+}
+
+/// How the runs of one subject follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Runs {
+    OneByOne,
+    /// For lines so slow that several of them do not disturb each other on one machine.
+    AtOnce,
+}
+
+/// One run: a line, an origin and a cache of its own, with nothing in it.
+pub(super) struct Stage<'a> {
+    pub(super) subject: &'a Subject,
+    pub(super) folder: PathBuf,
+    pub(super) number: u64,
+    pub(super) line: Shape,
+    pub(super) chunk_size: &'static str,
+}
+
+impl Stage<'_> {
+    /// Starts the origin and the cache in front of it.
+    fn begin(&self, length: u64, names: &[String]) -> Result<(Link, Serving)> {
+        let link = Link::start(self.line, length, names)?;
+        let serving = self
+            .subject
+            .serve(link.address, &self.folder, self.chunk_size)?;
+        link.begin();
+        Ok((link, serving))
+    }
+}
+
+/// The whole table, in its order.
+pub(super) fn all() -> Vec<Case> {
+    let mut cases = seek::cases();
+    cases.extend([touch::case(), crowd::case()]);
+    cases.extend(sequential::cases());
+    cases.extend(beside::cases());
+    cases.push(tight::case());
+    cases.extend([seek::changing(), touch::changing(), sequential::changing()]);
+    cases
+}
+
+/// 50 ms away, with so many bytes a second in all; connecting costs nothing.
+const fn steady(rate: u64) -> Shape {
+    Shape {
+        delay: DELAY,
+        connecting: Duration::ZERO,
+        capacity: Capacity::Steady(rate),
+        each: None,
+    }
+}
+
+/// The line of another shape: connecting costs a round trip, and every second has a rate of its own.
+const CHANGING: Shape = Shape {
+    delay: DELAY,
+    connecting: DELAY,
+    capacity: Capacity::Changing {
+        seed: 1,
+        low: 40 * MBIT,
+        high: 160 * MBIT,
+    },
+    each: None,
+};
