@@ -8,7 +8,7 @@ use chunk_core::scheduler::{
     Action, Config, Failure, Input, Outcome, ReaderId, RunId, Scheduler, SourceId,
 };
 use chunk_core::{ByteRange, Priority, RangeSet, Tick};
-use chunk_ports::{CacheEvent, FetchError};
+use chunk_ports::{CacheEvent, FetchError, JobRange};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -326,9 +326,45 @@ impl Driver {
         });
         // Those who asked for its bytes are told while it is still known.
         self.act();
-        self.lives.remove(&live.source);
+        let is_first = self.lives.remove(&live.source).is_some();
         self.idle.remove(&live.source);
         self.errors.remove(&live.source);
+        if is_first {
+            self.ask_again_for_jobs(live);
+        }
+    }
+
+    /// Durable requests outlive the representation that was being fetched for them; what was recorded of it
+    /// is worth nothing to them any more.
+    fn ask_again_for_jobs(&self, live: &Arc<Live>) {
+        let rows = self.inner.jobs().rows(live.entry);
+        let Some(priority) = rows.first().map(|row| row.priority) else {
+            return;
+        };
+        let (recorded, total_len, resource) = {
+            let state = live.lock();
+            let recorded: Vec<ByteRange> = state.recorded.iter().collect();
+            (recorded, state.total_len(), state.resource.clone())
+        };
+        let reaches_end = rows
+            .iter()
+            .map(|row| row.range)
+            .chain(recorded.iter().copied())
+            .any(|range| Some(range.end()) == total_len);
+        // The new one may be longer.
+        let rest = total_len
+            .filter(|_| reaches_end)
+            .and_then(|end| ByteRange::try_new(end, JobRange::TO_THE_END));
+        for range in recorded.into_iter().chain(rest) {
+            self.inner.jobs().add(live.entry, range, priority);
+        }
+        self.inner.dirty.mark_jobs(live.entry);
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            if let Ok(live) = inner.live(&resource).await {
+                inner.resume_jobs(&live);
+            }
+        });
     }
 
     fn reader_gone(&mut self, live: &Arc<Live>, reader: ReaderId) {

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use chunk_manager::{First, OpenError, ReadError};
+use chunk_manager::{EntryState, First, OpenError, Priority, ReadError};
 use chunk_testkit::origin::{Cut, Fault, OriginObject, TagKind, When, verify_content};
 use support::*;
 use tokio::time::{Instant, sleep};
@@ -372,7 +372,9 @@ async fn fault13_a_stalled_transfer_goes_on_elsewhere() {
         "{:?}",
         asked.elapsed()
     );
-    assert_eq!(rig.world.journal().duplicate_bytes_of(FILM), 0);
+    // Nothing twice, but for what a second connection was tried with meanwhile.
+    let twice = rig.world.journal().duplicate_bytes_of(FILM);
+    assert!(twice <= 256 * 1024, "{twice} bytes came twice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -433,4 +435,27 @@ async fn fault14_a_login_page_leaves_the_cached_file_alone() {
     assert_eq!(read_to_end(&mut whole.reader, 1).await, 8 * MIB);
     let duplicate = rig.world.journal().duplicate_bytes_of(FILM);
     assert!(duplicate <= 2 * BLOCK, "{duplicate} bytes came twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault05_a_durable_request_goes_on_with_the_new_version() {
+    let rig = setup(20 * MIB).start().await;
+    let cut = Fault::CutAfter {
+        bytes: 3 * MIB,
+        how: Cut::Reset,
+    };
+    rig.world.fault(FILM, When::Next, cut);
+    rig.world.fault(FILM, When::Nth(2), Fault::NewVersion(2));
+    rig.manager
+        .prefetch(resource(FILM), Priority::Medium)
+        .await
+        .unwrap();
+    // Nobody reads it, and nobody opens it again.
+    sleep(Duration::from_secs(60)).await;
+    let status = rig.manager.entry_status(&key(FILM)).await.unwrap().unwrap();
+    assert_eq!(status.state, EntryState::Complete, "{status:?}");
+    assert!(rig.store.jobs().await.unwrap().is_empty());
+    let mut opened = rig.open(0, None).await;
+    assert_eq!(read_to_end(&mut opened.reader, 2).await, 20 * MIB);
+    assert_eq!(rig.bytes.generations().await.unwrap().len(), 1);
 }
