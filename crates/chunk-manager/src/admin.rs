@@ -309,6 +309,15 @@ impl ChunkManager {
             self.inner.dirty.forget(&live);
         }
         let _alone = self.inner.recording.lock().await;
+        // It may have become known, or another version, since it was looked up.
+        let current = self
+            .inner
+            .store
+            .entry(&record.key)
+            .await?
+            .filter(|now| now.id == record.id)
+            .and_then(|now| now.current)
+            .or_else(|| record.current.clone());
         let rows = self.inner.jobs().rows(record.id);
         for job in rows {
             self.inner.jobs().remove(record.id, job.range);
@@ -317,7 +326,7 @@ impl ChunkManager {
             .commit_now(vec![StoreWrite::RemoveEntry(record.id)])
             .await?;
         let mut freed = 0;
-        if let Some(current) = &record.current {
+        if let Some(current) = &current {
             freed = self.remove_bytes(current.id).await?;
         }
         self.inner.space.pin(record.id, false);

@@ -132,7 +132,7 @@ impl Reservation {
         };
         let held = state.held.entry(item).or_default();
         let bytes = held.insert(range);
-        let size = held.len();
+        let size = state.sizes.get(&item).copied().unwrap_or(0) + bytes;
         let spent = bytes.min(self.bytes);
         self.bytes -= spent;
         state.ledger.commit(spent);
@@ -288,6 +288,13 @@ impl Space {
         state.ledger.freed(bytes);
     }
 
+    /// Bytes that were to be removed are still there: they may be evicted another time.
+    fn put_back(&self, item: Item, bytes: u64) {
+        let mut state = self.lock();
+        let size = state.sizes.get(&item).copied().unwrap_or(0) + bytes;
+        state.insert(item, size, FilePlace::Middle, 0);
+    }
+
     /// Every byte of a generation is gone; returns how many were counted.
     pub(crate) fn generation_removed(&self, generation: GenerationId) -> u64 {
         let mut state = self.lock();
@@ -415,6 +422,14 @@ impl Inner {
             .lives()
             .into_iter()
             .find(|live| live.entry == entry && live.generation_now() == Some(generation));
+        let item = Item::Segment {
+            entry,
+            generation,
+            segment,
+        };
+        // Taken out with the bytes, before a write to the next epoch can be counted, and freed when they
+        // are gone from the disk.
+        let mut taken_out = None;
         let mut epochs = vec![0];
         if let Some(live) = &live {
             // A write that is under way ends first, or its bytes would stay when the others go.
@@ -431,10 +446,9 @@ impl Inner {
                     state.forget(range);
                     forgotten = Some(range);
                 }
-                if let Some(found) = state.segments.get_mut(&segment) {
-                    epochs = found.begin_epoch();
-                }
+                epochs = state.segments.entry(segment).or_default().begin_epoch();
             }
+            taken_out = Some(self.space.lock().remove(item));
             if let Some(range) = forgotten {
                 self.tell(Input::Forgotten {
                     source: live.source,
@@ -456,6 +470,9 @@ impl Inner {
                     live.shrink(segment, epochs);
                     self.dirty.mark(live);
                 }
+                if let Some(bytes) = taken_out {
+                    self.space.put_back(item, bytes);
+                }
                 return Err(error.into());
             }
         }
@@ -468,9 +485,12 @@ impl Inner {
             })
             .collect();
         self.bytes.remove(keys).await?;
-        let before = self.space.used();
-        self.space.segment_removed(entry, generation, segment);
-        let bytes = before.saturating_sub(self.space.used());
+        let bytes = {
+            let mut state = self.space.lock();
+            let bytes = taken_out.unwrap_or_else(|| state.remove(item));
+            state.ledger.freed(bytes);
+            bytes
+        };
         if let Some(key) = self.key_of(entry) {
             self.events.publish(CacheEvent::evicted(key, bytes));
         }
