@@ -164,26 +164,34 @@ fn peers(list: &str) -> Result<Vec<Kind>> {
 /// Runs one workload with everybody who takes part; chunkd comes first.
 fn measure(case: &Case, subjects: &[Subject], runs: u64, folder: &Path) -> Result<Vec<Column>> {
     let mut subjects: Vec<Subject> = match case.others {
-        Others::None => subjects[..1].to_vec(),
-        Others::Asked | Others::DirectToo => subjects.to_vec(),
+        Others::None | Others::Direct => subjects[..1].to_vec(),
+        Others::Asked => subjects.to_vec(),
     };
-    let has_direct = subjects.iter().any(|subject| subject.kind == Kind::Direct);
-    if case.others == Others::DirectToo && !has_direct {
+    if case.others == Others::Direct {
         subjects.extend(Subject::find(Kind::Direct));
     }
-    Ok(subjects
-        .iter()
-        .map(|subject| {
-            let name = subject.kind.name();
-            let folder = folder.join(case.workload.name).join(name);
-            let samples =
-                all_runs(case, subject, runs, &folder).map_err(|error| format!("{error:#}"));
-            if let Err(error) = &samples {
-                println!("{name} fails at `{}`: {error}", case.workload.name);
-            }
-            Column { name, samples }
-        })
-        .collect())
+    let column = |subject: &Subject| {
+        let name = subject.kind.name();
+        let folder = folder.join(case.workload.name).join(name);
+        let samples = all_runs(case, subject, runs, &folder).map_err(|error| format!("{error:#}"));
+        if let Err(error) = &samples {
+            println!("{name} fails at `{}`: {error}", case.workload.name);
+        }
+        Column { name, samples }
+    };
+    match case.runs {
+        Runs::OneByOne => Ok(subjects.iter().map(column).collect()),
+        Runs::AtOnce => thread::scope(|scope| {
+            let running: Vec<_> = subjects
+                .iter()
+                .map(|subject| scope.spawn(|| column(subject)))
+                .collect();
+            running
+                .into_iter()
+                .map(|running| joined(running.join()))
+                .collect()
+        }),
+    }
 }
 
 /// The samples of all runs, figure by figure.

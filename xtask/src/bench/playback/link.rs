@@ -123,7 +123,7 @@ impl Link {
 
     /// Waits until nothing has been sent for a while, or until the limit: some caches fetch whole films.
     pub(super) fn rest(&self, limit: Duration) {
-        const QUIET: Duration = Duration::from_millis(300);
+        const QUIET: Duration = Duration::from_millis(150);
         let end = Instant::now() + limit;
         let mut seen = self.count();
         loop {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::content::Content;
-use crate::http::{Answer, Get};
+use crate::http::{Answer, Get, Times};
 
 /// Bytes per second of the film: 8 Mbit/s.
 pub(super) const MEDIA: u64 = 1_000_000;
@@ -154,6 +154,33 @@ impl Playhead {
             .get(second)
             .map_or(Duration::ZERO, |began| *began + into)
     }
+}
+
+/// Reads a whole film of this length, as fast as it comes, into no more memory than a player has.
+pub(super) fn read_whole(server: SocketAddr, path: &str, length: u64) -> Result<Times> {
+    let began = Instant::now();
+    let get = Get {
+        server,
+        path,
+        range: None,
+    };
+    let mut answer = get.send_patiently(PATIENCE)?;
+    answer.expect(200)?;
+    let content = Content::of(path);
+    let mut buffer = vec![0; 64 << 10];
+    let mut at = 0;
+    let mut first_byte = None;
+    while at < length {
+        let count = answer.read_some(&mut buffer)?;
+        first_byte.get_or_insert_with(|| began.elapsed());
+        content.check(&buffer[..count], at)?;
+        at += count as u64;
+    }
+    let whole = began.elapsed();
+    Ok(Times {
+        first_byte: first_byte.unwrap_or(whole),
+        whole,
+    })
 }
 
 /// Somebody who reads as fast as the server sends, until it is over; says how much that was.

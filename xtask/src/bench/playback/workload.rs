@@ -16,6 +16,7 @@ use super::bucket::Capacity;
 use super::link::{Link, Shape};
 use super::subject::{Serving, Subject};
 use super::table::Workload;
+use crate::random::Random;
 
 const DELAY: Duration = Duration::from_millis(50);
 const MBIT: u64 = 1_000_000 / 8;
@@ -34,17 +35,17 @@ pub(super) struct Case {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Others {
     Asked,
-    /// All that were asked for, and the direct client in any case: it is what chunkd is compared with.
-    DirectToo,
+    /// The direct client, whether asked for or not: it is what chunkd is compared with.
+    Direct,
     /// The workload asks for what the others do not have, or they were measured in a neighbouring one.
     None,
 }
 
-/// How the runs of one subject follow each other.
+/// How the runs follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Runs {
     OneByOne,
-    /// For lines so slow that several of them do not disturb each other on one machine.
+    /// Those of all subjects: for lines so slow that many of them do not disturb each other on one machine.
     AtOnce,
 }
 
@@ -80,6 +81,22 @@ pub(super) fn all() -> Vec<Case> {
     cases
 }
 
+/// The length of a place to seek to. No place is visited twice, so that nobody's luck is measured: what is read or read
+/// ahead at one ends before the next.
+const PLACE: u64 = 16 << 20;
+
+/// All places of a film in an order that depends on nothing but the seed.
+fn places(seed: u64, count: u64) -> Vec<u64> {
+    let mut random = Random::new(seed);
+    let mut left: Vec<u64> = (0..count).collect();
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        let next = random.below(left.len() as u64);
+        order.push(left.swap_remove(next as usize));
+    }
+    order
+}
+
 /// 50 ms away, with so many bytes a second in all; connecting costs nothing.
 const fn steady(rate: u64) -> Shape {
     Shape {
@@ -101,3 +118,17 @@ const CHANGING: Shape = Shape {
     },
     each: None,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    #[test]
+    fn every_place_is_visited_once() {
+        let mut order = places(1, 16);
+        assert_ne!(order, places(2, 16));
+        assert_eq!(order, places(1, 16));
+        order.sort_unstable();
+        assert!(order.into_iter().eq(0..16));
+    }
+}

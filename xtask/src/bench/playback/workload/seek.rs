@@ -8,12 +8,14 @@ use super::super::link::Shape;
 use super::super::physics::transfer;
 use super::super::player::{Film, PICTURE};
 use super::super::table::{Figure, Workload, megabytes, milliseconds};
-use super::{CHANGING, Case, DELAY, MBIT, Others, Runs, Stage, steady};
+use super::{CHANGING, Case, DELAY, MBIT, Others, PLACE, Runs, Stage, places, steady};
 use crate::random::Random;
 
-const FILM: u64 = 256 << 20;
+const PLACES: u64 = 16;
 /// Per run; the percentiles are over all runs.
 const SEEKS: u32 = 10;
+/// Seeks do not go to the boundary of anything.
+const INTO_PLACE: u64 = 4 << 20;
 /// From a picture to the next seek: the player has filled its buffer by then and reads at the film's rate.
 const LOOKED: Duration = Duration::from_millis(450);
 const RATE: u64 = 100 * MBIT;
@@ -46,7 +48,7 @@ pub(super) fn changing() -> Case {
         Figure::time("first byte p95", 0).p95(),
         Figure::time("256 KiB p50", 1),
     ];
-    case.others = Others::DirectToo;
+    case.others = Others::Direct;
     case
 }
 
@@ -79,7 +81,7 @@ fn case(name: &'static str, title: String, line: Shape) -> Case {
 }
 
 fn run(stage: &Stage) -> Result<Vec<Vec<f64>>> {
-    let (link, serving) = stage.begin(FILM, &["film.mp4".to_owned()])?;
+    let (link, serving) = stage.begin(PLACES * PLACE, &["film.mp4".to_owned()])?;
     let mut random = Random::new(stage.number + 1);
     let film = |start| Film {
         server: serving.address,
@@ -90,11 +92,13 @@ fn run(stage: &Stage) -> Result<Vec<Vec<f64>>> {
     // The first request opens the film and is not a seek.
     let mut read = film(0).look(LOOKED)?.bytes;
     let (mut first_bytes, mut pictures) = (Vec::new(), Vec::new());
-    for seek in 1..=SEEKS {
-        let start = random.below(FILM - (32 << 20));
+    let places = places(stage.number + 1, PLACES).into_iter();
+    // The film was opened at the first one.
+    for place in places.filter(|place| *place > 0).take(SEEKS as usize) {
+        let start = place * PLACE + random.below(INTO_PLACE);
         let played = film(start)
             .look(LOOKED)
-            .with_context(|| format!("seek {seek} to {start}"))?;
+            .with_context(|| format!("a seek to {start}"))?;
         read += played.bytes;
         first_bytes.extend(played.first_byte.map(milliseconds));
         pictures.extend(played.picture.map(milliseconds));

@@ -2,12 +2,11 @@
 
 use anyhow::Result;
 
-use super::super::content::Content;
 use super::super::link::Shape;
 use super::super::physics::transfer;
+use super::super::player::read_whole;
 use super::super::table::{Figure, Workload, milliseconds, ratio};
 use super::{CHANGING, Case, DELAY, MBIT, Others, Runs, Stage, steady};
-use crate::http::Get;
 
 const FILM: u64 = 32 << 20;
 
@@ -47,7 +46,7 @@ pub(super) fn cases() -> Vec<Case> {
 pub(super) fn changing() -> Case {
     let title = "second line: cold sequential 32 MiB";
     let mut case = new("line2-sequential", title, CHANGING, Figure::time("wall", 0));
-    case.others = Others::DirectToo;
+    case.others = Others::Direct;
     case
 }
 
@@ -75,14 +74,8 @@ fn new(name: &'static str, title: &str, line: Shape, wall: Figure) -> Case {
 fn run(stage: &Stage) -> Result<Vec<Vec<f64>>> {
     let (link, serving) = stage.begin(FILM, &["film.mp4".to_owned()])?;
     let before = link.count();
-    let get = Get {
-        server: serving.address,
-        path: "/film.mp4",
-        range: None,
-    };
-    let (bytes, times) = get.fetch(200)?;
+    let times = read_whole(serving.address, "/film.mp4", FILM)?;
     let sent = link.since(before).bytes;
-    Content::of("/film.mp4").check(&bytes, 0)?;
     Ok(vec![
         vec![milliseconds(times.whole)],
         vec![ratio(sent, FILM)],

@@ -13,7 +13,8 @@ use crate::random::Random;
 
 /// Short, so that those who fetch whole files have done with one before the next.
 const FILM: u64 = 16 << 20;
-const FILMS: u64 = 10;
+/// Per run, after the first one.
+const FILMS: u64 = 6;
 const RATE: u64 = 100 * MBIT;
 
 pub(super) fn case() -> Case {
@@ -37,7 +38,7 @@ pub(super) fn changing() -> Case {
     ];
     let title = "second line: first touch of a file, at an offset";
     let mut case = new("line2-touch", title, CHANGING, figures);
-    case.others = Others::DirectToo;
+    case.others = Others::Direct;
     case
 }
 
