@@ -21,6 +21,9 @@ use crate::waiters::Told;
 
 /// How long an entry stays open after its last reader: players close and reopen.
 const IDLE: Duration = Duration::from_secs(60);
+/// When to look again where somebody has an unused entry in hand for a moment: no multiple of what else
+/// happens now and then, so that the two do not meet each time.
+const RECHECK: Duration = Duration::from_secs(7);
 /// How many commands are taken in before actions are carried out.
 const BATCH: usize = 256;
 /// How long an entry of which nothing is known stays open: as long as its failure is remembered.
@@ -432,8 +435,12 @@ impl Driver {
                 continue;
             };
             let is_used = live.reader_count() > 0 || self.scheduler.is_in_use(source);
-            if is_used || !self.inner.release(&live) {
+            if is_used {
                 self.idle.insert(source, now + IDLE);
+                continue;
+            }
+            if !self.inner.release(&live) {
+                self.idle.insert(source, now + RECHECK);
                 continue;
             }
             self.inner.dirty.mark(&live);

@@ -239,6 +239,13 @@ impl Inner {
             .any(|live| live.entry == entry && live.reader_count() > 0)
     }
 
+    /// Every representation that is open, those included that are no longer their entry's current one.
+    pub(crate) fn all_lives(&self) -> Vec<Arc<Live>> {
+        let mut lives = self.lives();
+        lives.extend(self.superseded().iter().filter_map(Weak::upgrade));
+        lives
+    }
+
     /// The generations that somebody reads or may read.
     pub(crate) fn generations_in_use(&self) -> Vec<GenerationId> {
         let mut in_use: Vec<GenerationId> = self

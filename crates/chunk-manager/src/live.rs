@@ -20,7 +20,7 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use crate::error::OpenError;
 use crate::memory::MemoryBudget;
 use crate::segment::Segment;
-use crate::tail::{KEPT, RING};
+use crate::tail::{KEPT, RING, Spare};
 use crate::waiters::{Token, Told};
 use crate::waiting::{Look, change, poll_for};
 use state::Failure;
@@ -286,11 +286,12 @@ impl Live {
     pub(crate) fn trim_ring(&self, allowance: u64) -> RangeSet {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.caching == Caching::On {
-            return RangeSet::new();
-        }
+        let spare = match state.caching {
+            Caching::On => Spare::Left,
+            Caching::Failing { .. } | Caching::Never => Spare::AllUnstored,
+        };
         let positions = &state.positions;
-        let gone = state.tail.trim_ring(allowance, |piece| {
+        let gone = state.tail.trim_ring(allowance, spare, |piece| {
             positions.values().any(|&position| {
                 ByteRange::with_len(position, RING / 2).is_ok_and(|wanted| wanted.overlaps(piece))
             })

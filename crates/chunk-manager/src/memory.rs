@@ -60,12 +60,21 @@ impl MemoryBudget {
         self.used() >= self.limit.load(Ordering::Relaxed) / 2
     }
 
-    /// Waits until there is room for more.
-    pub(crate) async fn room(&self) {
+    /// Bytes may be dropped now that might not before.
+    pub(crate) fn may_be_freed(&self) {
+        self.freed.notify_waiters();
+    }
+
+    /// Waits until there is room for more, after each change asking `make` for some.
+    pub(crate) async fn room(&self, make: impl Fn()) {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
+            if self.has_room() {
+                return;
+            }
+            make();
             if self.has_room() {
                 return;
             }

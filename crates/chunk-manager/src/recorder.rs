@@ -299,7 +299,7 @@ impl Inner {
         {
             let mut state = live.lock();
             // Of what the origin has replaced, nothing is recorded any more: its rows and bytes may be going.
-            if state.is_removed || state.is_superseded {
+            if state.is_given_up() {
                 return group;
             }
             let touched = std::mem::take(&mut state.touched);

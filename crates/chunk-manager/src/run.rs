@@ -225,6 +225,10 @@ impl RunTask {
                 self.control.changed.notified().await;
                 continue;
             }
+            if !self.inner.memory.has_room() {
+                // What this run has gathered must not be what it waits for.
+                writer.write_now().await;
+            }
             let prepared = self.control.unless_over(head, writer.prepare()).await;
             if prepared.is_none() {
                 return Ok(());

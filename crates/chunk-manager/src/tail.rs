@@ -29,6 +29,15 @@ pub(crate) struct Tail {
     unstored_len: u64,
 }
 
+/// Which bytes may be dropped that are nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spare {
+    /// Those that somebody tried to store in vain; the others are about to be stored.
+    Left,
+    /// All of them, because nothing is stored now.
+    AllUnstored,
+}
+
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
@@ -66,6 +75,7 @@ impl Tail {
 
     /// Notes that storing the pieces inside `range` failed.
     pub(crate) fn leave(&mut self, range: ByteRange) {
+        self.split(range);
         for (_, piece) in self.pieces.range_mut(range.start()..range.end()) {
             piece.is_left = !piece.is_stored;
         }
@@ -93,6 +103,7 @@ impl Tail {
 
     /// Notes that pieces inside `range` are in the byte store now.
     pub(crate) fn stored(&mut self, range: ByteRange) {
+        self.split(range);
         for (_, piece) in self.pieces.range_mut(range.start()..range.end()) {
             if !piece.is_stored {
                 piece.is_stored = true;
@@ -129,14 +140,20 @@ impl Tail {
     pub(crate) fn trim_ring(
         &mut self,
         allowance: u64,
+        spare: Spare,
         is_wanted: impl Fn(ByteRange) -> bool,
     ) -> RangeSet {
-        let mut gone = self.trim_ring_of(allowance, |range| !is_wanted(range));
-        gone.extend(self.trim_ring_of(allowance, |_| true).iter());
+        let mut gone = self.trim_ring_of(allowance, spare, |range| !is_wanted(range));
+        gone.extend(self.trim_ring_of(allowance, spare, |_| true).iter());
         gone
     }
 
-    fn trim_ring_of(&mut self, allowance: u64, may_go: impl Fn(ByteRange) -> bool) -> RangeSet {
+    fn trim_ring_of(
+        &mut self,
+        allowance: u64,
+        spare: Spare,
+        may_go: impl Fn(ByteRange) -> bool,
+    ) -> RangeSet {
         let mut gone = RangeSet::new();
         let mut kept = VecDeque::new();
         while self.unstored_len > allowance {
@@ -147,7 +164,8 @@ impl Tail {
                 Some(piece) if !piece.is_stored => {
                     let end = offset.saturating_add(piece.bytes.len() as u64);
                     let range = ByteRange::try_new(offset, end);
-                    if range.is_none_or(&may_go) {
+                    let is_spare = piece.is_left || spare == Spare::AllUnstored;
+                    if is_spare && range.is_none_or(&may_go) {
                         gone.extend(range);
                         self.remove(offset);
                     } else {
@@ -181,27 +199,35 @@ impl Tail {
         }
     }
 
-    /// Drops every piece that touches `range`; returns what they covered.
-    pub(crate) fn forget(&mut self, range: ByteRange) -> Vec<ByteRange> {
-        let mut touched: Vec<u64> = self
+    /// Drops the bytes of `range`.
+    pub(crate) fn forget(&mut self, range: ByteRange) {
+        self.split(range);
+        let inside: Vec<u64> = self
             .pieces
             .range(range.start()..range.end())
             .map(|(&offset, _)| offset)
             .collect();
-        if let Some((&offset, piece)) = self.pieces.range(..range.start()).next_back()
-            && offset.saturating_add(piece.bytes.len() as u64) > range.start()
-        {
-            touched.push(offset);
-        }
-        let mut gone = Vec::new();
-        for offset in touched {
-            if let Some(piece) = self.pieces.get(&offset) {
-                let end = offset.saturating_add(piece.bytes.len() as u64);
-                gone.extend(ByteRange::try_new(offset, end));
-            }
+        for offset in inside {
             self.remove(offset);
         }
-        gone
+    }
+
+    /// Sees to it that every piece lies wholly inside or outside of `range`.
+    fn split(&mut self, range: ByteRange) {
+        for at in [range.start(), range.end()] {
+            let Some((&offset, piece)) = self.pieces.range_mut(..at).next_back() else {
+                continue;
+            };
+            let before = usize::try_from(at - offset).unwrap_or(usize::MAX);
+            if before < piece.bytes.len() {
+                let rest = Piece {
+                    bytes: piece.bytes.split_off(before),
+                    ..*piece
+                };
+                self.pieces.insert(at, rest);
+                self.order.push_back(at);
+            }
+        }
     }
 
     /// The bytes that are only here.
@@ -275,7 +301,7 @@ mod tests {
             tail.push(offset * 10, piece(10));
         }
         tail.stored(ByteRange::new(10, 20).unwrap());
-        let gone = tail.trim_ring(10, |_| true);
+        let gone = tail.trim_ring(10, Spare::AllUnstored, |_| true);
         assert_eq!(format!("{gone:?}"), "{0..10, 20..30}");
         assert_eq!(tail.unstored_len(), 10);
         assert!(tail.get(15, 1).is_some(), "stored bytes are not the ring's");
@@ -287,7 +313,7 @@ mod tests {
         for offset in 0..4 {
             tail.push(offset * 10, piece(10));
         }
-        let gone = tail.trim_ring(20, |range| range.start() < 10);
+        let gone = tail.trim_ring(20, Spare::AllUnstored, |range| range.start() < 10);
         assert_eq!(format!("{gone:?}"), "{10..30}");
     }
 
@@ -299,5 +325,18 @@ mod tests {
         tail.leave(ByteRange::new(0, 10).unwrap());
         assert_eq!(tail.take_left().len(), 1);
         assert!(tail.take_left().is_empty(), "somebody is at it");
+    }
+
+    #[test]
+    fn of_a_piece_that_is_stored_in_part_the_other_part_stays() {
+        let mut tail = Tail::default();
+        tail.push(0, piece(30));
+        tail.stored(ByteRange::new(0, 10).unwrap());
+        tail.trim_stored(0);
+        assert!(tail.get(9, 1).is_none());
+        assert_eq!(tail.get(10, 100).map(|bytes| bytes.len()), Some(20));
+        tail.forget(ByteRange::new(15, 20).unwrap());
+        assert_eq!(tail.unstored_len(), 15);
+        assert!(tail.get(14, 1).is_some() && tail.get(20, 1).is_some());
     }
 }

@@ -61,13 +61,9 @@ impl Writer {
         {
             self.pass_through("there is no room");
         }
-        while !self.inner.memory.has_room() {
-            self.inner.make_memory(&self.live);
-            if !self.inner.memory.has_room() {
-                // What is left is being written.
-                self.inner.memory.room().await;
-            }
-        }
+        // What cannot be dropped is being written.
+        let make = || self.inner.make_memory(&self.live);
+        self.inner.memory.room(make).await;
     }
 
     pub(crate) fn push(&mut self, at: u64, bytes: Bytes) {
@@ -80,10 +76,21 @@ impl Writer {
     /// While the index has not answered yet, the batch grows, and then waits a moment: no reader waits long
     /// for the index.
     pub(crate) async fn write_all(&mut self) {
+        if self.is_caching()
+            && *self.live.generation.borrow() == Generation::Pending
+            && self.batch_len < PATIENCE
+        {
+            return;
+        }
+        self.write_now().await;
+    }
+
+    /// Writes the batch, however small it is.
+    pub(crate) async fn write_now(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
         if self.is_caching() && *self.live.generation.borrow() == Generation::Pending {
-            if self.batch_len < PATIENCE {
-                return;
-            }
             let enough = self.inner.clock.now() + INDEX_WAIT;
             tokio::select! {
                 biased;
@@ -132,6 +139,14 @@ impl Writer {
 
     /// Writes `batch`; returns whether all of it could be stored.
     async fn store(&mut self, generation: GenerationId, batch: Vec<(u64, Bytes)>) -> bool {
+        // Pieces come in the origin's sizes, so that a batch may reach beyond what was reserved.
+        let len: u64 = batch.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        let lacking = len.saturating_sub(self.reservation.bytes());
+        if lacking > 0 && !self.reservation.extend(lacking).await {
+            self.leave(&batch);
+            self.pass_through("there is no room");
+            return false;
+        }
         let (entry, segment_size, total_len) = {
             let state = self.live.lock();
             let Some(meta) = &state.meta else {
@@ -168,6 +183,7 @@ impl Writer {
             self.live.lock().tail.leave(range);
         }
         self.inner.trim_ring(&self.live, RING);
+        self.inner.memory.may_be_freed();
         false
     }
 
@@ -182,12 +198,13 @@ impl Writer {
             }
         }
         self.inner.trim_ring(&self.live, RING);
+        self.inner.memory.may_be_freed();
     }
 
     async fn write_part(&mut self, generation: GenerationId, part: Part) -> bool {
         let live = Arc::clone(&self.live);
         let _writing = live.writing.read().await;
-        if live.lock().is_removed {
+        if live.lock().is_given_up() {
             return false;
         }
         let epoch = live.lock().epoch(part.segment);
@@ -221,7 +238,8 @@ impl Writer {
                         bytes: None,
                     });
                 }
-                true
+                // Where the segment was given up meanwhile, its bytes are nowhere but in memory.
+                stored.is_some()
             }
             Err(error) => {
                 if let ByteStoreError::Corrupt(_) = &error {
@@ -312,7 +330,7 @@ impl Inner {
     /// Drops what need not be in memory, so that `live` can go on: first what is stored, then what other
     /// representations hold that cannot be stored, since it can be fetched again.
     fn make_memory(&self, live: &Arc<Live>) {
-        let lives = self.lives();
+        let lives = self.all_lives();
         for other in &lives {
             other.trim_stored();
         }

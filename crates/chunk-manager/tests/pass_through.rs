@@ -444,3 +444,25 @@ async fn what_must_not_be_stored_is_not() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_ranges_a_reader_that_stopped_for_good_stops_nobody_else() {
+    let Failing { setup, bytes, .. } = failing(20 * MIB);
+    setup
+        .world
+        .put(OriginObject::new(FILM, 20 * MIB).without_ranges());
+    bytes.fail_every(ByteStoreMethod::Write, Some(Fault::Full));
+    let rig = setup.start().await;
+    let mut stopped = rig.open(0, None).await;
+    read_exact(&mut stopped.reader, 1, 1_000).await;
+    let asked = Instant::now();
+    let mut fast = rig.open(0, None).await;
+    assert_eq!(read_to_end(&mut fast.reader, 1).await, 20 * MIB);
+    assert!(
+        asked.elapsed() <= Duration::from_secs(40),
+        "{:?}",
+        asked.elapsed()
+    );
+    // And whoever goes on after all gets the right bytes, at the price of another transfer.
+    assert_eq!(read_to_end(&mut stopped.reader, 1).await, 20 * MIB - 1_000);
+}

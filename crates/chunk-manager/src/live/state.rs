@@ -80,6 +80,11 @@ pub(crate) enum Found {
 
 /// Without its payload.
 impl State {
+    /// Whether the bytes of the representation are going, or gone: what is written now would stay for ever.
+    pub(crate) const fn is_given_up(&self) -> bool {
+        self.is_removed || self.is_superseded
+    }
+
     pub(super) fn new(
         resource: Resource,
         pinned: bool,
@@ -209,13 +214,7 @@ impl State {
     }
 
     pub(crate) fn forget(&mut self, range: ByteRange) {
-        // A piece in memory goes whole, also where it reaches over the range's edge.
-        for piece in self.tail.forget(range) {
-            let unstored: Vec<ByteRange> = self.stored.gaps(piece).collect();
-            for gap in unstored {
-                self.readable.remove(gap);
-            }
-        }
+        self.tail.forget(range);
         for set in [
             &mut self.readable,
             &mut self.stored,
