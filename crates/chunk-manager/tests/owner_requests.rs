@@ -9,6 +9,8 @@ use bytes::Bytes;
 use chunk_core::EntryId;
 use chunk_manager::{First, Priority, WaitError};
 use chunk_ports::{ChunkStore, JobRecord};
+use chunk_store_memory::MemoryChunkStore;
+use chunk_testkit::faulty::FaultyChunkStore;
 use chunk_testkit::origin::{Fault, OriginObject, When, content};
 use support::*;
 use tokio::time::Instant;
@@ -493,4 +495,62 @@ async fn r25_a_request_for_what_is_there_queues_nothing() {
     assert_eq!(rig.manager.statistics().queued_ranges, 0);
     assert!(jobs(&rig.store).await.is_empty());
     assert_eq!(rig.world.journal().requests_of(FILM), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r08_ordering_asks_nothing_of_the_index() {
+    let mut setup = setup(512 * MIB);
+    let index = Arc::new(FaultyChunkStore::new(MemoryChunkStore::new()));
+    setup.store = Arc::clone(&index) as _;
+    setup.limits = setup.limits.with_max_downloads(1);
+    let rig = setup.start().await;
+    let entry = known(&rig).await;
+    settle().await;
+    let asked = index.faults().all_calls();
+    for chunk in 0..500 {
+        for priority in [Priority::High, Priority::Critical] {
+            rig.manager
+                .request_chunk(entry, (chunk * 7) % 500, priority)
+                .await
+                .unwrap();
+        }
+    }
+    rig.manager
+        .cancel_requests(entry, &(0..500).collect::<Vec<_>>())
+        .await
+        .unwrap();
+    assert_eq!(index.faults().all_calls(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r02_a_seek_goes_before_read_ahead_and_read_ahead_before_background_work() {
+    let mut setup = setup(512 * MIB);
+    setup.limits = setup.limits.with_max_downloads(1);
+    let rig = setup.start().await;
+    rig.manager
+        .prefetch(resource(FILM), Priority::Low)
+        .await
+        .unwrap();
+    let mut opened = rig.open(100 * MIB, None).await;
+    read_exact(&mut opened.reader, 1, MIB).await;
+    let sought = Instant::now();
+    opened.reader.seek_to(400 * MIB);
+    read_exact(&mut opened.reader, 1, 1).await;
+    assert!(
+        sought.elapsed().as_millis() <= 60,
+        "one round trip: {:?}",
+        sought.elapsed()
+    );
+    // From here on the window before the playhead is what comes, and nothing of the background.
+    let background = |readable: Vec<chunk_core::ByteRange>| -> u64 {
+        let near = |range: &chunk_core::ByteRange| range.start() >= 100 * MIB;
+        readable
+            .iter()
+            .filter(|range| !near(range))
+            .map(|range| range.len())
+            .sum()
+    };
+    let before = background(opened.entry.readable());
+    read_exact(&mut opened.reader, 1, 4 * MIB).await;
+    assert_eq!(background(opened.entry.readable()), before);
 }
