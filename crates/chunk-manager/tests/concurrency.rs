@@ -118,7 +118,9 @@ async fn fault30_a_fetch_outlives_the_reader_that_began_it() {
     read_exact(&mut other.reader, 1, 10).await;
     drop(leader);
     assert_eq!(read_to_end(&mut other.reader, 1).await, 8 * MIB - 10);
-    assert_eq!(rig.world.journal().requests_of(FILM), 1);
+    // At most what was on the line when connections came to share the work.
+    let twice = rig.world.journal().duplicate_bytes_of(FILM);
+    assert!(twice <= 62_500, "{twice} bytes came twice");
 }
 
 #[tokio::test(start_paused = true)]

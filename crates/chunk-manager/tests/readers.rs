@@ -162,7 +162,8 @@ async fn a_reader_that_pauses_stops_the_origin_and_goes_on_later() {
         "a connection held for ever"
     );
     read_exact(&mut opened.reader, 1, 40 * MIB).await;
-    assert_eq!(rig.world.journal().duplicate_bytes_of(FILM), 0);
+    let twice = rig.world.journal().duplicate_bytes_of(FILM);
+    assert!(twice <= 62_500 * 4, "{twice} bytes came twice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,12 +202,10 @@ async fn a_look_at_the_index_at_the_end_leaves_the_front_alone() {
     assert_eq!(read_to_end(&mut index.reader, 1).await, 100_000);
     drop(index);
     read_exact(&mut front.reader, 1, 4 * MIB).await;
-    let records = rig.world.journal().records_of(FILM);
-    assert_eq!(records.len(), 2, "{records:#?}");
-    assert!(
-        !records[0].ended_by_peer,
-        "the front's transfer was broken off"
-    );
+    // However many connections share the work, nothing is broken off and begun anew.
+    let twice = rig.world.journal().duplicate_bytes_of(FILM);
+    assert!(twice <= 62_500, "{twice} bytes came twice");
+    assert!(rig.world.journal().requests_of(FILM) <= 6);
 }
 
 #[tokio::test(start_paused = true)]
