@@ -138,7 +138,8 @@ async fn fault30_an_opener_that_leaves_hands_its_probe_over() {
     sleep(Duration::from_millis(10)).await;
     drop(leaver);
     assert_eq!(other.await.unwrap(), 2 * MIB);
-    assert_eq!(rig.world.journal().requests_of(FILM), 1);
+    let twice = rig.world.journal().duplicate_bytes_of(FILM);
+    assert!(twice <= 62_500, "{twice} bytes came twice");
 }
 
 /// What is started, polled so often, so many milliseconds apart, and dropped.
