@@ -102,6 +102,7 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
     .chunk_size(settings.chunk_size)
     .limits(settings.limits.clone())
     .fill(settings.fill)
+    .scrub(true)
     .start()
     .await
     .map_err(|error| unusable(&error))?;

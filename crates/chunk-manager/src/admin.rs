@@ -4,19 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chunk_core::{CacheKey, GenerationId};
-use chunk_ports::{
-    CacheEvent, EntryRecord, GenerationRecord, SegmentKey, SegmentRecord, StoreWrite,
-};
+use chunk_ports::{CacheEvent, EntryRecord, StoreWrite};
 use tokio::sync::oneshot;
 
 use crate::counters::add;
 use crate::driver::{Activity, Command};
 use crate::error::ManagerError;
-use crate::integrity::BlockDigest;
 use crate::live::Live;
 use crate::manager::ChunkManager;
-use crate::segment::Place;
-use crate::status::{BadBlock, EntryState, EntryStatus, VerifyReport};
+use crate::status::{EntryState, EntryStatus};
 
 impl ChunkManager {
     /// Every entry at a glance, in order of number.
@@ -131,159 +127,6 @@ impl ChunkManager {
                 }])
                 .await?;
         }
-        Ok(())
-    }
-
-    /// Checks every recorded block against its checksum; with `repair`, forgets the bad ones, so that they
-    /// are fetched again when they are next wanted.
-    ///
-    /// # Errors
-    /// [`ManagerError`].
-    pub async fn verify(&self, repair: bool) -> Result<VerifyReport, ManagerError> {
-        // What is about to be recorded is checked as well.
-        self.inner.record().await;
-        let mut report = VerifyReport {
-            repaired: repair,
-            ..VerifyReport::default()
-        };
-        for record in self.inner.store.entries().await? {
-            report.entries += 1;
-            if let Some(current) = &record.current {
-                self.verify_generation(&record, current, repair, &mut report)
-                    .await?;
-            }
-        }
-        Ok(report)
-    }
-
-    async fn verify_generation(
-        &self,
-        entry: &EntryRecord,
-        current: &GenerationRecord,
-        repair: bool,
-        report: &mut VerifyReport,
-    ) -> Result<(), ManagerError> {
-        for summary in self.inner.store.segments(current.id).await? {
-            let row = self
-                .inner
-                .store
-                .segment(current.id, summary.segment)
-                .await?;
-            let Some(row) = row else { continue };
-            let place = Place {
-                entry: entry.id,
-                generation: current.id,
-                segment: row.segment,
-                segment_size: current.segment_size,
-                total_len: current.representation.total_len,
-            };
-            let mut bad = Vec::new();
-            for (index, &crc) in row.blocks.iter().zip(&row.checksums) {
-                let block = index as u64;
-                report.blocks += 1;
-                if self.is_good(place, &row, block, crc, report).await {
-                    continue;
-                }
-                // It may have been evicted, or written anew, since the row was read.
-                let now = self.inner.store.segment(current.id, row.segment).await?;
-                if now.is_none_or(|now| now.epoch != row.epoch || !now.blocks.contains(index)) {
-                    continue;
-                }
-                add(&self.inner.counters.checksum_failures, 1);
-                if let Some(range) = place.block(block) {
-                    report
-                        .bad
-                        .push(BadBlock::new(Arc::clone(&entry.key), range));
-                    bad.push((block, range));
-                }
-            }
-            if repair && !bad.is_empty() {
-                self.forget_blocks(entry, place, row, &bad).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn is_good(
-        &self,
-        place: Place,
-        row: &SegmentRecord,
-        block: u64,
-        crc: u32,
-        report: &mut VerifyReport,
-    ) -> bool {
-        let (Some(range), Some(segment)) = (place.block(block), place.range()) else {
-            return false;
-        };
-        let Ok(len) = usize::try_from(range.len()) else {
-            return false;
-        };
-        report.bytes += range.len();
-        let key = SegmentKey {
-            generation: row.generation,
-            segment: row.segment,
-            epoch: row.epoch,
-        };
-        match self
-            .inner
-            .bytes
-            .read(key, range.start() - segment.start(), len)
-            .await
-        {
-            Ok(Some(bytes)) if bytes.len() == len => {
-                BlockDigest::of(
-                    place.entry,
-                    place.generation,
-                    place.file_block(block),
-                    &bytes,
-                ) == crc
-            }
-            Ok(_) | Err(_) => false,
-        }
-    }
-
-    /// Exactly the bad blocks go; their neighbours stay.
-    async fn forget_blocks(
-        &self,
-        entry: &EntryRecord,
-        place: Place,
-        row: SegmentRecord,
-        bad: &[(u64, chunk_core::ByteRange)],
-    ) -> Result<(), ManagerError> {
-        if let Some(live) = self
-            .inner
-            .live_now(&entry.key)
-            .filter(|live| live.generation_now() == Some(place.generation))
-        {
-            for &(_, range) in bad {
-                live.forget(range);
-                self.inner.tell(chunk_core::scheduler::Input::Forgotten {
-                    source: live.source,
-                    range,
-                });
-            }
-            self.inner.dirty.mark(&live);
-            self.inner.record().await;
-            return Ok(());
-        }
-        let accessed_unix = row.accessed_unix;
-        let mut segment = crate::segment::Segment {
-            epoch: row.epoch,
-            blocks: row.blocks.clone(),
-            ..Default::default()
-        };
-        segment.load(&row);
-        for &(block, _) in bad {
-            segment.forget(block);
-        }
-        let write = match segment.row(place, &std::collections::BTreeSet::new(), accessed_unix) {
-            Some(record) => StoreWrite::RecordSegment(record),
-            None => StoreWrite::RemoveSegments {
-                generation: place.generation,
-                segments: vec![place.segment],
-            },
-        };
-        self.inner.commit_now(vec![write]).await?;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ pub struct Builder {
     chunk_size: ChunkSize,
     limits: Limits,
     fill: bool,
+    scrub: bool,
 }
 
 impl Builder {
@@ -42,6 +43,7 @@ impl Builder {
             chunk_size: ChunkSize::DEFAULT,
             limits: Limits::default(),
             fill: false,
+            scrub: false,
         }
     }
 
@@ -81,6 +83,13 @@ impl Builder {
         self
     }
 
+    /// Whether every recorded block is checked once a day in the background; off by default.
+    #[must_use]
+    pub const fn scrub(mut self, scrub: bool) -> Self {
+        self.scrub = scrub;
+        self
+    }
+
     /// Starts the manager inside the present tokio runtime: reads entry summaries, removes what nothing
     /// refers to any more, and takes durable requests up again. Takes time in proportion to the number
     /// of entries, not of chunks.
@@ -108,7 +117,11 @@ impl Builder {
         resume(&inner).await;
         // The cap may have been lowered since the last start.
         inner.evict_excess().await;
-        Ok(ChunkManager::new(inner, recorder.abort_handle()))
+        let manager = ChunkManager::new(inner, recorder.abort_handle());
+        if self.scrub {
+            tokio::spawn(manager.clone().keep_scrubbing());
+        }
+        Ok(manager)
     }
 }
 

@@ -59,6 +59,7 @@ mod space;
 mod status;
 mod subscription;
 mod tail;
+mod verify;
 mod waiters;
 mod waiting;
 mod writer;

@@ -121,6 +121,29 @@ async fn fault18_verify_repairs_whether_or_not_the_entry_is_open() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault18_the_scrub_finds_damage_that_nobody_reads() {
+    let mut setup = setup(LEN);
+    recorded(&setup).await;
+    let second = segment(&setup, 1).await;
+    let garbage = Bytes::from(vec![0xEE; 10]);
+    setup
+        .bytes
+        .write(second, 3 * BLOCK, vec![garbage])
+        .await
+        .unwrap();
+    setup.scrub = true;
+    let rig = setup.start().await;
+    let failures = || rig.manager.statistics().checksum_failures;
+    assert_eq!(failures(), 0);
+    tokio::time::sleep(Duration::from_secs(24 * 3600 + 60)).await; // why: virtual time, a day passes
+    assert_eq!(failures(), 1);
+    let report = rig.manager.verify(false).await.unwrap();
+    assert!(report.bad.is_empty());
+    assert_eq!(report.bytes, LEN - BLOCK, "exactly the bad block went");
+    assert_eq!(rig.world.journal().requests_of(FILM), 0, "nobody asked for it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn fault18_swapped_truncated_and_deleted_segments_are_never_served() {
     let setup = setup(LEN);
     recorded(&setup).await;

@@ -30,6 +30,7 @@ pub struct Setup {
     pub chunk_size: u64,
     pub limits: Limits,
     pub fill: bool,
+    pub scrub: bool,
     pub store: Arc<dyn ChunkStore>,
     pub bytes: Arc<dyn ByteStore>,
 }
@@ -50,6 +51,7 @@ pub fn setup(len: u64) -> Setup {
         chunk_size: MIB,
         limits: Limits::default(),
         fill: false,
+        scrub: false,
         store: Arc::new(MemoryChunkStore::new()),
         bytes: Arc::new(MemoryByteStore::new()),
     }
@@ -70,6 +72,7 @@ impl Setup {
         .chunk_size(ChunkSize::new(self.chunk_size).unwrap())
         .limits(self.limits.clone())
         .fill(self.fill)
+        .scrub(self.scrub)
         .start()
         .await
         .unwrap();
