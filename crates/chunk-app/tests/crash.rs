@@ -4,10 +4,17 @@
 //! them each. `CHUNKD_CRASH_POINTS=N` takes N points per test instead of a few (a large number: all), and
 //! `CHUNKD_CRASH_SEED` another sample. Where `strace` may not trace, kills from outside remain.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "the seed and the points, for who looks into a failure"
+)]
+
 mod crash_support;
 
 use chunk_testkit::origin::{Fault, When};
-use crash_support::{Cache, Injection, Point, Recorded, Running, Tracing, World, recorded};
+use crash_support::index::{Recorded, recorded};
+use crash_support::strace::{Injection, Point, Tracing};
+use crash_support::{Cache, Running, World};
 
 /// Small enough for many runs; several segments of 1 MiB, blocks that are cut, and one short file.
 const OBJECTS: &[(&str, u64)] = &[

@@ -2,8 +2,8 @@
 
 #![expect(dead_code, reason = "each test binary uses its part")]
 
-mod index;
-mod strace;
+pub(crate) mod index;
+pub(crate) mod strace;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,8 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-pub(crate) use index::{Recorded, recorded};
-pub(crate) use strace::{Injection, Point, Tracing};
+use self::strace::Tracing;
 
 /// How long anything may take before it counts as hanging. Nothing here needs a tenth of it; it is only
 /// there so that a hang is a failure and not a test that never ends.
@@ -73,6 +72,11 @@ impl Cache {
         copy
     }
 
+    /// The folder above.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
     pub(crate) fn folder(&self) -> PathBuf {
         self.home.path().join("cache")
     }
@@ -83,7 +87,7 @@ impl Cache {
     }
 
     /// Gives `command` the arguments, and this cache's environment instead of the caller's.
-    fn prepared(&self, mut command: Command, arguments: &[&str]) -> Command {
+    pub(crate) fn prepared(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .args(arguments)
             .env_clear()
@@ -278,7 +282,7 @@ impl Running {
         if ended.is_none() {
             end_at_once(&mut self.child);
         }
-        let status = ended.map_or_else(|| self.child.wait().unwrap(), |status| status);
+        let status = ended.unwrap_or_else(|| self.child.wait().unwrap());
         let said = |reader: Option<std::thread::JoinHandle<String>>| {
             reader.map_or_else(String::new, |reader| reader.join().unwrap())
         };

@@ -1,6 +1,6 @@
 //! System calls that end the process, or fail, by `strace`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -60,6 +60,10 @@ pub(crate) struct Tracing {
 
 impl Tracing {
     /// Whether `strace` is there and may trace and inject. Says so where not.
+    #[expect(
+        clippy::print_stderr,
+        reason = "who runs the tests has to know what was not tried"
+    )]
     pub(crate) fn is_possible() -> bool {
         let dies = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=openat"])
@@ -111,10 +115,17 @@ impl Tracing {
         paths
     }
 
+    /// The files and folders of segments alone.
+    pub(crate) fn segments_of(folder: &Path) -> Vec<PathBuf> {
+        let mut paths = Self::paths_of(folder);
+        paths.retain(|path| path.starts_with(folder.join("data")) && *path != folder.join("data"));
+        paths
+    }
+
     /// The program under `strace`, without arguments of its own yet.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o"]).arg(self.log.path());
+        command.args(["-f", "-qq", "-y", "-o"]).arg(self.log.path());
         for path in &self.paths {
             command.arg("-P").arg(path);
         }
@@ -142,6 +153,22 @@ impl Tracing {
             .count()
     }
 
+    /// The files on whose descriptors calls failed by injection.
+    pub(crate) fn failed_on(&self) -> BTreeSet<PathBuf> {
+        let failed = self.lines().filter(|line| line.contains("(INJECTED)"));
+        failed.filter_map(|line| file_of(&line)).collect()
+    }
+
+    /// How many calls of this kind were made on a file's descriptors.
+    pub(crate) fn calls_on(&self, call: &str, file: &Path) -> usize {
+        let calls = self
+            .lines()
+            .filter(|line| line.contains(&format!(" {call}(")));
+        calls
+            .filter(|line| file_of(line).as_deref() == Some(file))
+            .count()
+    }
+
     /// Every moment that this run went through: for each kind of call, up to the most that one thread made.
     pub(crate) fn points(&self) -> Vec<Point> {
         let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -150,12 +177,12 @@ impl Tracing {
             let (Some(thread), Some(rest)) = (words.next(), words.next()) else {
                 continue;
             };
-            if let Some((call, _)) = rest.trim_start().split_once('(') {
-                if CHANGING.contains(&call) {
-                    *counts
-                        .entry((call.to_owned(), thread.to_owned()))
-                        .or_default() += 1;
-                }
+            if let Some((call, _)) = rest.trim_start().split_once('(')
+                && CHANGING.contains(&call)
+            {
+                *counts
+                    .entry((call.to_owned(), thread.to_owned()))
+                    .or_default() += 1;
             }
         }
         let mut most: BTreeMap<String, u64> = BTreeMap::new();
@@ -180,4 +207,11 @@ impl Tracing {
             .collect::<Vec<_>>()
             .into_iter()
     }
+}
+
+/// The file in `call(12</that/file>, ...`.
+fn file_of(line: &str) -> Option<PathBuf> {
+    let (_, after) = line.split_once('<')?;
+    let (file, _) = after.split_once('>')?;
+    Some(PathBuf::from(file))
 }
