@@ -65,7 +65,9 @@ pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
             None => println!("{} is not installed and is left out", kind.name()),
         }
     }
-    let folder = chunkd::target_folder()?.join("bench");
+    // Of this run alone: somebody may be measuring something else.
+    let folder = format!("bench-playback-{}", std::process::id());
+    let folder = chunkd::target_folder()?.join(folder);
     empty_folder(&folder)?;
 
     // The direct client is what the second line is compared with, so it has a column in any case.
@@ -87,6 +89,7 @@ pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
         verdicts.met += judged.met;
         verdicts.missed += judged.missed;
     }
+    std::fs::remove_dir_all(&folder)?;
     if options.is_recorded {
         record(&text, build, &program, &subjects, options.runs)?;
     }
