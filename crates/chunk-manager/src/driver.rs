@@ -41,6 +41,12 @@ pub(crate) enum Command {
         live: Arc<Live>,
         reader: ReaderId,
     },
+    /// The next bytes of a run have become readable.
+    Progressed {
+        run: RunId,
+        live: Arc<Live>,
+        range: ByteRange,
+    },
     RunEnded {
         run: RunId,
         live: Arc<Live>,
@@ -159,6 +165,7 @@ impl Driver {
                 self.handle(input);
             }
             Command::ReaderGone { live, reader } => self.reader_gone(&live, reader),
+            Command::Progressed { run, live, range } => self.progressed(run, &live, range),
             Command::RunEnded { run, live, result } => self.run_ended(run, &live, result),
             Command::LengthLearned { live, total_len } => {
                 live.learn_length(total_len);
@@ -259,6 +266,22 @@ impl Driver {
         set(&counters.active_runs, self.scheduler.active_runs() as u64);
         set(&counters.held_runs, self.scheduler.held_runs() as u64);
         set(&counters.queued_ranges, self.scheduler.queue().len() as u64);
+    }
+
+    /// Bytes that were lost again before the driver heard of their coming are lost for the scheduler as well:
+    /// the word of their loss may have come first, from another run's task.
+    fn progressed(&mut self, run: RunId, live: &Live, range: ByteRange) {
+        self.handle(Input::Progressed {
+            run,
+            bytes: range.len(),
+        });
+        let lost: Vec<ByteRange> = live.lock().readable.gaps(range).collect();
+        for range in lost {
+            self.handle(Input::Forgotten {
+                source: live.source,
+                range,
+            });
+        }
     }
 
     fn request_ended(&self, source: SourceId, range: ByteRange, outcome: Outcome) {

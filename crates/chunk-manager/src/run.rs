@@ -265,12 +265,16 @@ impl RunTask {
                     Poll::Pending => break,
                 }
             }
+            let from = head;
             head += arrived;
             self.live.arrived(self.inner.clock.now(), arrived);
-            self.inner.tell(Input::Progressed {
-                run: self.run,
-                bytes: arrived,
-            });
+            if let Some(range) = ByteRange::try_new(from, head) {
+                drop(self.inner.commands.send(Command::Progressed {
+                    run: self.run,
+                    live: Arc::clone(&self.live),
+                    range,
+                }));
+            }
             writer.write_all().await;
             match failure {
                 None => {}
