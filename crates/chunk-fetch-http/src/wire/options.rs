@@ -4,11 +4,9 @@
 //! when the kernel last looked, until `TCP_WINDOW_CLAMP` says otherwise.
 
 use std::io;
-use std::time::Duration;
-
 use tokio::net::TcpStream;
 
-use super::window::INITIAL;
+use super::window::{INITIAL, RoundTrip};
 
 /// What a connection begins with. A socket that cannot be bounded is used as it is.
 pub(crate) fn begin(socket: &TcpStream) {
@@ -48,30 +46,33 @@ pub(crate) fn admit(_socket: &TcpStream, _bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// How long a byte takes there and back: what acknowledgements of requests took, or, up to four times
-/// that, what it took lately to see an answer to what was acknowledged. The latter alone would count an
-/// origin's thinking as distance.
+/// How long a byte takes there and back: the shortest time that an acknowledgement took, and what it takes
+/// at present until bytes answer an acknowledgement. Smoothed times of our own requests would count an
+/// origin's delayed acknowledgements.
 #[cfg(target_os = "linux")]
-pub(crate) fn round_trip(socket: &TcpStream) -> Option<Duration> {
+pub(crate) fn round_trip(socket: &TcpStream) -> Option<RoundTrip> {
     use std::os::fd::AsRawFd as _;
+    use std::time::Duration;
 
-    // struct tcp_info of linux/tcp.h, whose fields keep their places: tcpi_rtt, tcpi_rcv_rtt, in µs.
-    const RTT: usize = 68;
+    // struct tcp_info of linux/tcp.h, whose fields keep their places: tcpi_rcv_rtt, tcpi_min_rtt, in µs.
     const RCV_RTT: usize = 92;
-    let mut info = [0; RCV_RTT + 4];
+    const MIN_RTT: usize = 148;
+    let mut info = [0; MIN_RTT + 4];
     let fd = socket.as_raw_fd();
     uapi::getsockopt(fd, uapi::c::IPPROTO_TCP, uapi::c::TCP_INFO, &mut info[..]).ok()?;
     let field = |at: usize| {
         let bytes = info.get(at..at + 4)?.try_into().ok()?;
         Some(Duration::from_micros(u32::from_ne_bytes(bytes).into()))
     };
-    let (sent, received) = (field(RTT)?, field(RCV_RTT)?);
-    Some(received.clamp(sent, sent * 4))
+    Some(RoundTrip {
+        shortest: field(MIN_RTT)?,
+        present: field(RCV_RTT)?,
+    })
 }
 
 /// Not known.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn round_trip(_socket: &TcpStream) -> Option<Duration> {
+pub(crate) fn round_trip(_socket: &TcpStream) -> Option<RoundTrip> {
     None
 }
 

@@ -5,7 +5,6 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -36,7 +35,7 @@ impl BoundedSocket {
 
     fn came(&mut self, bytes: usize) {
         let socket = &self.socket;
-        let round_trip = || options::round_trip(socket).unwrap_or(Duration::ZERO);
+        let round_trip = || options::round_trip(socket).unwrap_or_default();
         if let Some(size) = self.window.read(bytes, Instant::now(), round_trip) {
             // Refused, the window stays as it is.
             let _ = options::admit(socket, size);

@@ -21,6 +21,9 @@ const SHORTEST_ROUND_TRIP: Duration = Duration::from_millis(1);
 /// A round trip measured while a handshake waited for a lost packet is no round trip.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_millis(500);
 
+/// A round trip that is longer than this many of the shortest is thinking, not distance.
+const MOST_INFLATED: u32 = 4;
+
 /// What is read in bursts is averaged over at least this time.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -29,7 +32,18 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct ReceiveWindow {
     size: usize,
+    /// Bytes a second when it last grew.
+    rate: u128,
     interval: Option<Interval>,
+}
+
+/// How far away the peer is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RoundTrip {
+    /// At its best.
+    pub(crate) shortest: Duration,
+    /// At present: with queues, which may be of our own making, and with the origin's thinking.
+    pub(crate) present: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +56,7 @@ impl ReceiveWindow {
     pub(crate) const fn new() -> Self {
         Self {
             size: INITIAL,
+            rate: 0,
             interval: None,
         }
     }
@@ -52,7 +67,7 @@ impl ReceiveWindow {
         &mut self,
         bytes: usize,
         now: Instant,
-        round_trip: impl FnOnce() -> Duration,
+        round_trip: impl FnOnce() -> RoundTrip,
     ) -> Option<usize> {
         let Some(interval) = &mut self.interval else {
             // The first bytes tell nothing: it is not known how long they took.
@@ -74,21 +89,39 @@ impl ReceiveWindow {
         if elapsed < SHORTEST_INTERVAL {
             return None;
         }
-        let round_trip = round_trip().clamp(SHORTEST_ROUND_TRIP, LONGEST_ROUND_TRIP);
-        if elapsed < round_trip {
+        let round_trip = round_trip();
+        let shortest = round_trip
+            .shortest
+            .clamp(SHORTEST_ROUND_TRIP, LONGEST_ROUND_TRIP);
+        if elapsed < shortest {
             return None;
         }
-        let needed = 2 * u128::from(interval.bytes) * round_trip.as_micros() / elapsed.as_micros();
+        let rate = u128::from(interval.bytes) * 1_000_000 / elapsed.as_micros();
         self.interval = Some(Interval {
             since: now,
             bytes: 0,
         });
-        let needed = usize::try_from(needed).unwrap_or(LARGEST).min(LARGEST);
-        if needed <= self.size {
-            return None;
-        }
+        let needed = self.needed(rate, shortest, round_trip.present)?;
         self.size = needed;
+        self.rate = rate;
         Some(needed)
+    }
+
+    /// The size to grow to at `rate`.
+    fn needed(&self, rate: u128, shortest: Duration, present: Duration) -> Option<usize> {
+        let twice_in = |time: Duration| {
+            let bytes = 2 * rate * time.as_micros() / 1_000_000;
+            usize::try_from(bytes).unwrap_or(LARGEST).min(LARGEST)
+        };
+        let certain = twice_in(shortest);
+        if certain > self.size {
+            return Some(certain);
+        }
+        // Where the round trip is longer by now, the window may be too small for it; or the queue is made
+        // of what the window let through. Growing tells, by the rate.
+        let possible = twice_in(present.min(shortest * MOST_INFLATED)).min(self.size * 2);
+        let gained = rate > self.rate + self.rate / 8;
+        (possible > self.size && gained).then_some(possible)
     }
 }
 
@@ -96,21 +129,63 @@ impl ReceiveWindow {
 mod tests {
     use super::*;
 
-    /// A line with a round trip and a rate; the window's size after a second of it.
-    fn settle(round_trip: Duration, bytes_per_second: u64) -> usize {
+    fn always(round_trip: Duration) -> RoundTrip {
+        RoundTrip {
+            shortest: round_trip,
+            present: round_trip,
+        }
+    }
+
+    /// The window's size after two seconds of a line with a rate, whose shortest round trip was this, and
+    /// whose round trip with `queued` bytes before it is what `present` says.
+    fn settle_with(
+        shortest: Duration,
+        bytes_per_second: u64,
+        present: impl Fn(usize) -> Duration,
+    ) -> usize {
         let mut window = ReceiveWindow::new();
         let start = Instant::now();
         let mut at = Duration::ZERO;
-        while at < Duration::from_secs(1) {
+        while at < Duration::from_secs(2) {
             // A window a round trip at most, in pieces of a millisecond.
             let step = Duration::from_millis(1);
             let by_line = u128::from(bytes_per_second) / 1000;
+            let round_trip = present(window.size);
             let by_window = window.size as u128 * step.as_micros() / round_trip.as_micros();
             let bytes = usize::try_from(by_line.min(by_window)).unwrap();
             at += step;
-            window.read(bytes, start + at, || round_trip);
+            window.read(bytes, start + at, || RoundTrip {
+                shortest,
+                present: round_trip,
+            });
         }
         window.size
+    }
+
+    fn settle(round_trip: Duration, bytes_per_second: u64) -> usize {
+        settle_with(round_trip, bytes_per_second, |_| round_trip)
+    }
+
+    #[test]
+    fn a_round_trip_that_became_longer_does_not_cap_the_rate() {
+        let (once, now) = (Duration::from_millis(20), Duration::from_millis(70));
+        let rate = 100_000_000 / 8;
+        let held = usize::try_from(rate).unwrap() * 70 / 1000;
+        let size = settle_with(once, rate, |_| now);
+        assert!(size >= held, "{size}");
+    }
+
+    #[test]
+    fn a_queue_of_its_own_making_does_not_make_it_grow_for_ever() {
+        let far = Duration::from_millis(50);
+        let rate = 100_000_000 / 8;
+        let held = usize::try_from(rate / 20).unwrap();
+        // All that the line does not hold is queued before it.
+        let size = settle_with(far, rate, |window| {
+            far + Duration::from_secs(window.saturating_sub(held) as u64) / 12_500_000
+        });
+        assert!(size >= held * 19 / 10, "{size}");
+        assert!(size <= held * 45 / 10, "{size}");
     }
 
     #[test]
@@ -139,10 +214,10 @@ mod tests {
         let mut window = ReceiveWindow::new();
         let start = Instant::now();
         let far = Duration::from_millis(50);
-        assert_eq!(window.read(INITIAL, start, || far), None);
+        assert_eq!(window.read(INITIAL, start, || always(far)), None);
         // All that a full buffer held, after a minute, at once.
         let later = start + Duration::from_secs(60);
-        assert_eq!(window.read(INITIAL, later, || far), None);
+        assert_eq!(window.read(INITIAL, later, || always(far)), None);
         assert_eq!(window.size, INITIAL);
     }
 
