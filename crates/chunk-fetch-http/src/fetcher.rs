@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use chunk_core::LastModified;
@@ -13,7 +13,6 @@ use chunk_ports::{
 use futures_util::TryStreamExt as _;
 use http::HeaderMap;
 use http::header::LOCATION;
-use reqwest::Url;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::{Accepted, Head, is_media_path, refused};
@@ -21,9 +20,10 @@ use crate::body::CheckedBody;
 use crate::config::{BuildError, OriginConfig};
 use crate::failure::{Side, before_head, within_body};
 use crate::lookup::{Lookup, Reach, SystemLookup};
+use crate::memo::Place;
 use crate::origin::{Origin, common_fields};
 use crate::wire::Answer;
-use crate::{redirect, request};
+use crate::{memo, redirect, request};
 
 /// A [`ChunkFetcher`] and [`OriginForward`](chunk_ports::OriginForward) for HTTP origins. Clones share
 /// their connections.
@@ -34,7 +34,8 @@ use crate::{redirect, request};
 ///   the path ends like a media file's, it is [`FetchError::Refused`].
 /// - A whole file in answer to [`Condition::Continue`] is taken, from 0, only if it names the known validator.
 /// - A 206 may end earlier than asked; one that starts elsewhere or ends later is refused.
-/// - Every call begins at the resource's stable URL, so that an expired redirect is never used twice.
+/// - A continuation goes straight to where the stable URL led within the last minute; where that is refused
+///   or gone, and in any other call, the stable URL is asked, so that an expired redirect is never used twice.
 /// - Requests beyond the origin's connection cap wait for a place, in the order they came.
 #[derive(Clone)]
 pub struct HttpFetcher {
@@ -117,7 +118,32 @@ impl ChunkFetcher for HttpFetcher {
         let own_fields = origin.own_fields(&request.resource);
         let permit = permit(origin).await?;
 
-        let (answer, side) = ask(origin, url, own_fields, range).await?;
+        let asked = origin.asked(&url, &request.resource);
+        let remembered = match request.condition {
+            Condition::Continue(_) => origin.memo.recall(&asked),
+            _ => None,
+        };
+        let reached = match remembered {
+            Some(place) => again(origin, place, &own_fields, &range).await,
+            None => Ok(None),
+        };
+        let reached = match reached {
+            Ok(Some(reached)) => reached,
+            Ok(None) => {
+                origin.memo.forget(&asked);
+                ask(origin, Place::stable(url), &own_fields, &range).await?
+            }
+            Err(error) => {
+                origin.memo.forget(&asked);
+                return Err(error);
+            }
+        };
+        let Reached {
+            answer,
+            side,
+            place,
+            lifetime,
+        } = reached;
         let now = SystemTime::now();
         let head = Head {
             wanted: request.wanted,
@@ -128,7 +154,17 @@ impl ChunkFetcher for HttpFetcher {
             body_len: answer.body.len(),
             now,
         };
-        match head.judge()? {
+        let accepted = match head.judge() {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                origin.memo.forget(&asked);
+                return Err(error);
+            }
+        };
+        if let Some(lifetime) = lifetime {
+            origin.memo.remember(asked, place, lifetime);
+        }
+        match accepted {
             Accepted::NotModified => {
                 let verdict = confirmed(origin, &answer.head.headers, &request.condition, now);
                 Ok(FetchOutcome::NotModified(verdict))
@@ -165,51 +201,85 @@ pub(crate) async fn permit(origin: &Origin) -> Result<OwnedSemaphorePermit, Fetc
         .map_err(|closed| FetchError::Unreachable(Box::new(closed)))
 }
 
-/// Asks `url` and follows where the origin leads, within bounds. Every request begins at the stable URL
-/// again, so that a redirect that has expired is never used twice.
+/// An answer that is no redirect, and where it was found.
+struct Reached {
+    answer: Answer,
+    side: Side,
+    place: Place,
+    /// How long the redirects that led here may be remembered; `None` where there were none.
+    lifetime: Option<Duration>,
+}
+
+/// Asks where a redirect led before; `None` where that no longer is the place.
+async fn again(
+    origin: &Origin,
+    place: Place,
+    own_fields: &HeaderMap,
+    range: &HeaderMap,
+) -> Result<Option<Reached>, FetchError> {
+    let asked = ask(origin, place, own_fields, range).await;
+    match asked {
+        Ok(reached) => {
+            let gone = matches!(reached.answer.head.status.as_u16(), 401 | 403 | 404 | 410);
+            Ok((!gone).then_some(reached))
+        }
+        // The caller will come back, and then to the stable URL.
+        Err(error) if error.is_retryable() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Asks at `place` and follows where that leads, within bounds.
 async fn ask(
     origin: &Origin,
-    mut url: Url,
-    own_fields: HeaderMap,
-    range: HeaderMap,
-) -> Result<(Answer, Side), FetchError> {
+    mut place: Place,
+    own_fields: &HeaderMap,
+    range: &HeaderMap,
+) -> Result<Reached, FetchError> {
     let reach = Reach::of_redirects(&origin.config);
-    let mut left_origin = false;
+    let mut lifetime = None;
     for _ in 0..=redirect::MAX_HOPS {
         // Once somewhere else has had a say in the address, only the origin's own one is trusted again.
-        let side = if origin.is_own(&url) {
+        let side = if origin.is_own(&place.url) {
             Side::Origin
         } else {
             Side::Elsewhere
         };
-        let (client, mut fields) = match side {
+        let (transport, mut fields) = match side {
             // A foreign host that redirects back gets to choose the path, but not with credentials.
-            Side::Origin if left_origin => (&origin.own, common_fields()),
+            Side::Origin if place.left_origin => (&origin.own, common_fields()),
             Side::Origin => (&origin.own, own_fields.clone()),
             Side::Elsewhere => (&origin.elsewhere, common_fields()),
         };
-        left_origin |= side == Side::Elsewhere;
+        place.left_origin |= side == Side::Elsewhere;
         fields.extend(range.clone());
-        let asked = client.ask(&url, fields);
+        let asked = transport.ask(&place.url, fields);
         let answer = tokio::time::timeout(origin.config.head_timeout, asked)
             .await
             .map_err(|_| FetchError::Unreachable("no answer in time".into()))?
             .map_err(|error| before_head(error, side))?;
+        let fields = &answer.head.headers;
         if !matches!(answer.head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-            return Ok((answer, side));
+            return Ok(Reached {
+                answer,
+                side,
+                place,
+                lifetime,
+            });
         }
-        let location = answer
-            .head
-            .headers
+        let allowed = lifetime.unwrap_or(memo::LONGEST);
+        let policy = origin.policy();
+        lifetime = Some(policy.redirect_lifetime(fields, SystemTime::now(), allowed));
+        let location = fields
             .get(LOCATION)
             .and_then(|location| location.to_str().ok())
             .ok_or_else(|| refused("a redirect to nowhere"))?;
         // The origin's own place is allowed wherever it is; anything else is checked.
-        let unchecked = redirect::target(&url, location, Reach::Anywhere)?;
-        url = if origin.is_own(&unchecked) {
+        let unchecked = redirect::target(&place.url, location, Reach::Anywhere)?;
+        place.url = if origin.is_own(&unchecked) {
             unchecked
         } else {
-            redirect::target(&url, location, reach)?
+            redirect::target(&place.url, location, reach)?
         };
     }
     Err(refused("more redirects than are followed"))

@@ -47,6 +47,25 @@ impl Policy {
         }
     }
 
+    /// How long a redirect with these fields may be followed without asking again, at most `most`. One that
+    /// says nothing is as good as it was a moment ago.
+    pub(crate) fn redirect_lifetime(
+        self,
+        fields: &HeaderMap,
+        now: SystemTime,
+        most: Duration,
+    ) -> Duration {
+        if !fields.contains_key(CACHE_CONTROL) && !fields.contains_key(EXPIRES) {
+            return most;
+        }
+        let verdict = self.verdict(fields, now);
+        if verdict.storable {
+            verdict.fresh_for.min(most)
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// The verdict on a 304, which need not repeat what the stored answer said of its age.
     pub(crate) fn verdict_on_confirmation(
         self,

@@ -35,6 +35,7 @@ mod fetcher;
 mod forward;
 mod freshness;
 mod lookup;
+mod memo;
 mod origin;
 mod redirect;
 mod request;

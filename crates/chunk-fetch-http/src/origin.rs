@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::config::{BuildError, OriginConfig};
 use crate::freshness::Policy;
 use crate::lookup::{Lookup, Reach, Resolver};
+use crate::memo::{Asked, Memo};
 use crate::tls::TlsSetup;
 use crate::wire::{Connector, Transport};
 
@@ -28,6 +29,7 @@ pub(crate) struct Origin {
     /// For requests that are passed on, whose bodies go up as well.
     pub(crate) forward: Client,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) memo: Memo,
 }
 
 impl Origin {
@@ -74,6 +76,7 @@ impl Origin {
             elsewhere,
             forward,
             slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
+            memo: Memo::default(),
             config,
         })
     }
@@ -99,6 +102,18 @@ impl Origin {
             return Err(forbidden("the target leaves the origin's path"));
         }
         Ok(url)
+    }
+
+    /// What a redirect of `url` is remembered under: credentials may lead elsewhere.
+    pub(crate) fn asked(&self, url: &Url, resource: &Resource) -> Asked {
+        let forwarded = resource
+            .authorization
+            .as_ref()
+            .filter(|_| self.config.forward_authorization);
+        Asked {
+            url: url.as_str().to_owned(),
+            authorization: forwarded.map(|secret| secret.expose().to_owned()),
+        }
     }
 
     /// Whether `url` is on this origin, where its credentials may go.
