@@ -348,6 +348,31 @@ async fn a_connection_is_used_again_after_a_whole_body() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_was_closed_costs_no_request() {
+    let mut origin = origin().await;
+    let fetcher = fetcher(OriginConfig::new(origin.url()));
+    for start in [0, 100, 200] {
+        fetch(&fetcher, "/film.mkv", start, start + 100)
+            .await
+            .unwrap();
+        origin.close().await;
+        origin.reopen().await.unwrap();
+    }
+    assert_eq!(origin.journal().requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_text_of_a_refusal_does_not_cost_the_connection() {
+    let origin = origin().await;
+    let fetcher = fetcher(OriginConfig::new(origin.url()));
+    fetch(&fetcher, "/film.mkv", 0, 10).await.unwrap();
+    fetch(&fetcher, "/none", 0, 10).await.unwrap_err();
+    fetch(&fetcher, "/film.mkv", 10, 20).await.unwrap();
+    let journal = origin.journal();
+    assert!(journal.records().iter().all(|r| r.connection == 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_origin_is_forbidden() {
     let fetcher = HttpFetcher::builder().build().unwrap();
     let error = fetch(&fetcher, "/film.mkv", 0, 10).await.unwrap_err();
