@@ -94,3 +94,35 @@ fn five_players_share_four_runs() {
     assert_eq!(report.stalls, 0, "{report:?}");
     assert!(report.slowest_start < Duration::from_secs(2), "{report:?}");
 }
+
+/// How long a copy of 32 MiB takes, and what it took to get there.
+fn seconds_for_32_mib(link: Link) -> (Duration, Report) {
+    const LEN: u64 = 32 << 20;
+    const STEP: Duration = Duration::from_millis(1);
+    let mut simulation = Simulation::new(Config::default(), link, 1);
+    simulation.add_copy(LEN);
+    let mut time = Duration::ZERO;
+    loop {
+        time += STEP;
+        let report = simulation.run(STEP);
+        if report.copied >= LEN {
+            return (time, report);
+        }
+        assert!(time < Duration::from_secs(60), "{report:?}");
+    }
+}
+
+#[test]
+fn an_origin_that_limits_each_connection_is_read_over_several() {
+    let link = Link::new(NEAR, 12_500_000).with_connection_rate(1_250_000);
+    let (time, report) = seconds_for_32_mib(link);
+    eprintln!("10 of 100 Mbit/s a connection: {time:?}, {report:?}");
+    assert!(time <= Duration::from_millis(3_300), "{time:?} {report:?}");
+}
+
+#[test]
+fn one_connection_that_fills_the_line_is_not_held_up_by_trying() {
+    let (time, report) = seconds_for_32_mib(Link::new(NEAR, 12_500_000));
+    eprintln!("100 Mbit/s shared: {time:?}, {report:?}");
+    assert!(time <= Duration::from_millis(2_780), "{time:?} {report:?}");
+}

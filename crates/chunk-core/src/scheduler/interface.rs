@@ -51,7 +51,8 @@ number!(
 pub struct Config {
     /// How many runs may be in flight at once, at least 1.
     pub max_runs: usize,
-    /// How many connections one source may have open, held ones included.
+    /// How many connections one source may have open, held ones included. Stripes are only added while all
+    /// sources together have fewer.
     pub max_connections: usize,
     /// The chunk size, for read-ahead in chunks while a rate is unknown.
     pub chunk_size: ChunkSize,
@@ -66,12 +67,16 @@ pub struct Config {
     pub startup: u64,
     /// How long a held run keeps its connection.
     pub hold_limit: Duration,
+    /// Bytes have to arrive evenly for twice as long before another connection is tried, and again before
+    /// the trial is judged.
+    pub steady: Duration,
 }
 
 impl Default for Config {
     /// Four runs; 16 connections a source; 256 KiB to wait out, which is 21 ms at 100 Mbit/s and less than
     /// a round trip to most origins; 2 MiB of start-up, two seconds at 8 Mbit/s; connections held for 20 s,
-    /// well below the minute after which servers close them.
+    /// well below the minute after which servers close them; twice 60 ms of even arrival, several of the
+    /// bursts in which a kernel hands bytes over.
     fn default() -> Self {
         Self {
             max_runs: 4,
@@ -82,6 +87,7 @@ impl Default for Config {
             skip: 256 * 1024,
             startup: 2 * 1024 * 1024,
             hold_limit: Duration::from_secs(20),
+            steady: Duration::from_millis(60),
         }
     }
 }

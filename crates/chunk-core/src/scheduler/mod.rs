@@ -16,7 +16,8 @@
 //!
 //! - no byte is asked for by two runs at once, and none that is present (an origin without ranges excepted,
 //!   which can only be asked for everything);
-//! - runs in flight never exceed the limit, those being aborted included;
+//! - runs in flight never exceed the limit, those being aborted included; besides them there may be *stripes*,
+//!   which bring pieces that such a run would come to later, up to the limit of connections;
 //! - a more urgent want takes the slot of a less urgent one at once;
 //! - every explicitly requested byte ends exactly once, as served, failed or cancelled;
 //! - as long as inputs come, the queue drains.
@@ -42,10 +43,12 @@
 
 mod interface;
 mod need;
+mod parallel;
 mod plan;
 mod reader;
 mod run;
 mod source;
+mod stripes;
 mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -80,6 +83,8 @@ pub struct Scheduler {
     quiet_until: Tick,
     /// Copies and background work rest, because a player has too little ready.
     is_resting: bool,
+    /// The source that has the line to itself, whose total rate is being measured.
+    measured: Option<SourceId>,
     next_run: u64,
     actions: VecDeque<Action>,
 }
@@ -99,6 +104,7 @@ impl Scheduler {
             backfill: DemandQueue::new(),
             quiet_until: Tick::ZERO,
             is_resting: false,
+            measured: None,
             next_run: 1,
             actions: VecDeque::new(),
         }
@@ -228,16 +234,35 @@ impl Scheduler {
             .map(|tick| tick.max(self.now))
     }
 
-    /// The number of runs in flight, those being aborted included and held ones not.
+    /// The number of runs in flight, those being aborted included, held ones and stripes not.
     #[must_use]
     pub fn active_runs(&self) -> usize {
         self.runs.values().filter(|run| run.takes_slot()).count()
     }
 
+    /// The number of connections in flight besides those of [`Self::active_runs`]: pieces that one of these
+    /// would come to later, those being aborted included. They take no slot.
+    #[must_use]
+    pub fn stripes_in_flight(&self) -> usize {
+        self.runs
+            .values()
+            .filter(|run| run.is_stripe && run.takes_connection())
+            .count()
+    }
+
+    /// Whether a run is a stripe at present; it ceases to be one when its want comes to its first byte.
+    #[must_use]
+    pub fn is_stripe(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| run.is_stripe)
+    }
+
     /// The number of runs whose connections are open and unread.
     #[must_use]
     pub fn held_runs(&self) -> usize {
-        self.runs.len() - self.active_runs()
+        self.runs
+            .values()
+            .filter(|run| !run.takes_connection())
+            .count()
     }
 
     /// The explicit requests that wait or are being fetched.

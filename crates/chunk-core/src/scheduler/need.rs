@@ -70,6 +70,8 @@ pub(super) struct Need {
     pub(super) until: u64,
     /// Where a run for it should end, exclusive; `None` for the file's end.
     pub(super) end: Option<u64>,
+    /// The bytes a second that its reader consumes, where known.
+    pub(super) rate: Option<u64>,
 }
 
 impl Scheduler {
@@ -98,6 +100,7 @@ impl Scheduler {
                 at: Start::FromEnd(reader.suffix),
                 until: u64::MAX,
                 end: None,
+                rate: None,
             });
         };
         let file_end = source.total_len.unwrap_or(u64::MAX);
@@ -155,6 +158,7 @@ impl Scheduler {
             // The block that it ends in is worth having whole.
             until: until.min(block_end(end)),
             end: reader.end,
+            rate,
         })
     }
 }

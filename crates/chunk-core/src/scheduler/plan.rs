@@ -30,7 +30,7 @@ enum Server {
 
 /// A run to start, in place of the rest of another where the byte wanted lies far in front of its head.
 #[derive(Clone, Copy, Debug)]
-struct Planned {
+pub(super) struct Planned {
     instead_of: Option<RunId>,
     start: Start,
     end: u64,
@@ -38,16 +38,22 @@ struct Planned {
 
 /// A slot given to a want.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
-    source: SourceId,
+pub(super) struct Slot {
+    pub(super) source: SourceId,
     /// Of the most urgent want that it serves.
-    urgency: Urgency,
-    until: u64,
-    run: SlotRun,
+    pub(super) urgency: Urgency,
+    /// The first missing byte of these wants.
+    pub(super) at: u64,
+    pub(super) until: u64,
+    /// Where they end, where they do.
+    pub(super) end: Option<u64>,
+    /// What the most urgent one consumes, where known.
+    pub(super) rate: Option<u64>,
+    pub(super) run: SlotRun,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum SlotRun {
+pub(super) enum SlotRun {
     Existing(RunId),
     New(Planned),
 }
@@ -61,15 +67,19 @@ impl Scheduler {
     /// Makes the runs in flight those that serve the most urgent wants.
     pub(super) fn plan(&mut self) {
         // A run that one want starts may have to be cut for the next one, once it is there.
+        let mut slots = Vec::new();
         for _ in 0..self.max_runs() {
-            if !self.plan_round() {
+            let is_put_off;
+            (slots, is_put_off) = self.plan_round();
+            if !is_put_off {
                 break;
             }
         }
+        self.widen(&slots);
     }
 
-    /// Returns whether a run was started that stood in another want's way.
-    fn plan_round(&mut self) -> bool {
+    /// Returns the slots, and whether a run was started that stood in another want's way.
+    fn plan_round(&mut self) -> (Vec<Slot>, bool) {
         let mut slots: Vec<Slot> = Vec::new();
         let (mut is_critical, mut is_put_off) = (false, false);
         let wants = self.wants();
@@ -107,21 +117,16 @@ impl Scheduler {
                         } else {
                             slot.until.max(until)
                         };
+                        slot.at = slot.at.min(want.at());
+                        // A want without an end makes the run one.
+                        slot.end = slot.end.zip(want.need.end).map(|(a, b)| a.max(b));
                     } else if has_room {
-                        slots.push(Slot {
-                            source: want.source,
-                            urgency,
-                            until,
-                            run: SlotRun::Existing(run),
-                        });
+                        slots.push(Slot::new(&want, SlotRun::Existing(run)));
                     }
                 }
-                Server::New(plan) if has_room => slots.push(Slot {
-                    source: want.source,
-                    urgency,
-                    until: want.need.until,
-                    run: SlotRun::New(plan),
-                }),
+                Server::New(plan) if has_room => {
+                    slots.push(Slot::new(&want, SlotRun::New(plan)));
+                }
                 Server::PutOff => is_put_off = true,
                 Server::New(_) | Server::Wait => {}
             }
@@ -132,13 +137,13 @@ impl Scheduler {
         self.settle(&slots);
         let mut has_started = false;
         // Slots that are still being given up come back with a confirmation, which plans anew.
-        for slot in slots {
+        for &slot in &slots {
             match slot.run {
                 SlotRun::Existing(run) => self.let_on(run, slot),
                 SlotRun::New(plan) => has_started |= self.start(slot, plan),
             }
         }
-        has_started && is_put_off
+        (slots, has_started && is_put_off)
     }
 
     /// Whether a reader has so little ready that the line should be its own.
@@ -306,6 +311,9 @@ impl Scheduler {
             let Some(run) = self.runs.get(&id) else {
                 continue;
             };
+            if self.is_stripe_of_any(run, slots) {
+                continue;
+            }
             if run.head >= run.end {
                 // Complete, and its end is on the way; or past the file's end, as has just come out.
                 if !run.is_answered {
@@ -323,15 +331,18 @@ impl Scheduler {
 
     /// Lets a run read on, as far as its slot says.
     fn let_on(&mut self, id: RunId, slot: Slot) {
-        let is_free = self.active_runs() < self.max_runs();
+        let (now, is_free) = (self.now, self.active_runs() < self.max_runs());
         let Some(run) = self.runs.get_mut(&id) else {
             return;
         };
         run.urgency = slot.urgency;
-        if run.phase == Phase::Aborting || run.held_since.is_some() && !is_free {
+        if run.phase == Phase::Aborting || !run.takes_slot() && !is_free {
             return;
         }
-        run.held_since = None;
+        run.is_stripe = false;
+        if run.held_since.take().is_some() {
+            run.rate.start(now);
+        }
         // A probe may serve bytes it was not started at; what it does not stand before is no allowance, and
         // none at all would be a hold.
         let least = if run.is_answered {
@@ -363,39 +374,8 @@ impl Scheduler {
         {
             self.shorten(other, at);
         }
-        let id = RunId::new(self.next_run);
-        self.next_run += 1;
-        let (head, suffix) = match plan.start {
-            Start::At(at) => (at, None),
-            Start::FromEnd(len) => (0, Some(len)),
-        };
-        let until = slot.until.min(plan.end).max(head);
-        self.runs.insert(
-            id,
-            Run {
-                source: slot.source,
-                start: head,
-                head,
-                end: plan.end,
-                until,
-                urgency: slot.urgency,
-                phase: Phase::Open,
-                held_since: None,
-                is_answered: false,
-                suffix,
-            },
-        );
-        if let Some(source) = self.sources.get_mut(&slot.source) {
-            source.runs.insert(id);
-        }
-        self.actions.push_back(Action::Fetch {
-            run: id,
-            source: slot.source,
-            start: plan.start,
-            end: (plan.end != u64::MAX).then_some(plan.end),
-            until,
-            level: slot.urgency.level(),
-        });
+        let run = Run::new(slot.source, plan.start, plan.end, slot.urgency, self.now);
+        self.launch(run, plan.start, slot.until);
         true
     }
 
@@ -414,6 +394,11 @@ impl Scheduler {
             .runs_of(source)
             .filter_map(|(id, run)| Some((run.held_since?, id)))
             .min();
+        let last_stripe = self
+            .runs_of(source)
+            .filter(|(_, run)| run.is_stripe)
+            .max_by_key(|(_, run)| run.head);
+        let oldest = oldest.or(last_stripe.map(|(id, _)| (self.now, id)));
         if let Some((_, run)) = oldest
             && !is_one_ending
         {
@@ -517,13 +502,14 @@ impl Scheduler {
         }
     }
 
-    fn hold(&mut self, id: RunId) {
+    pub(super) fn hold(&mut self, id: RunId) {
         let now: Tick = self.now;
         if let Some(run) = self.runs.get_mut(&id)
             && run.held_since.is_none()
         {
             run.held_since = Some(now);
             run.until = run.head;
+            run.rate.stop(now);
             self.actions.push_back(Action::Allow {
                 run: id,
                 until: run.head,
@@ -542,6 +528,18 @@ impl Planned {
 }
 
 impl Slot {
+    fn new(want: &Want, run: SlotRun) -> Self {
+        Self {
+            source: want.source,
+            urgency: want.need.urgency,
+            at: want.at(),
+            until: want.need.until,
+            end: want.need.end,
+            rate: want.need.rate,
+            run,
+        }
+    }
+
     fn is_of(&self, run: RunId) -> bool {
         matches!(self.run, SlotRun::Existing(found) if found == run)
     }

@@ -1,8 +1,9 @@
 //! One origin request, and what the driver reports of it.
 
 use super::need::Urgency;
+use super::stripes::rate_of_a_run;
 use super::{Action, Failure, Outcome, RunId, Scheduler, SourceId, Start};
-use crate::{ByteRange, Priority, Tick};
+use crate::{ByteRange, Priority, RateEstimator, Tick};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -27,13 +28,52 @@ pub(super) struct Run {
     /// Since when it is held; stays set while a held run is being aborted, which takes no slot either.
     pub(super) held_since: Option<Tick>,
     pub(super) is_answered: bool,
+    /// Whether it brings a later piece of what another run's slot is for.
+    pub(super) is_stripe: bool,
+    asked_at: Tick,
+    /// How fast it brings bytes while nobody holds it back.
+    pub(super) rate: RateEstimator,
     /// How many bytes before an unknown end it asks for: it claims everything until that end is known.
     pub(super) suffix: Option<u64>,
 }
 
 impl Run {
+    /// A run that is asked for at `now`, and may read nothing yet.
+    pub(super) fn new(
+        source: SourceId,
+        start: Start,
+        end: u64,
+        urgency: Urgency,
+        now: Tick,
+    ) -> Self {
+        let (head, suffix) = match start {
+            Start::At(at) => (at, None),
+            Start::FromEnd(len) => (0, Some(len)),
+        };
+        Self {
+            source,
+            start: head,
+            head,
+            end,
+            until: head,
+            urgency,
+            phase: Phase::Open,
+            held_since: None,
+            is_answered: false,
+            is_stripe: false,
+            asked_at: now,
+            rate: rate_of_a_run(),
+            suffix,
+        }
+    }
+
     /// Whether it counts towards the limit.
     pub(super) const fn takes_slot(&self) -> bool {
+        self.held_since.is_none() && !self.is_stripe
+    }
+
+    /// Whether its connection is read, or will be.
+    pub(super) const fn takes_connection(&self) -> bool {
         self.held_since.is_none()
     }
 
@@ -52,6 +92,25 @@ impl Run {
 }
 
 impl Scheduler {
+    /// Orders a run that may read up to `until`.
+    pub(super) fn launch(&mut self, mut run: Run, start: Start, until: u64) {
+        let id = RunId::new(self.next_run);
+        self.next_run += 1;
+        run.until = until.min(run.end).max(run.head);
+        if let Some(source) = self.sources.get_mut(&run.source) {
+            source.runs.insert(id);
+        }
+        self.actions.push_back(Action::Fetch {
+            run: id,
+            source: run.source,
+            start,
+            end: (run.end != u64::MAX).then_some(run.end),
+            until: run.until,
+            level: run.urgency.level(),
+        });
+        self.runs.insert(id, run);
+    }
+
     pub(super) fn answer(
         &mut self,
         id: RunId,
@@ -76,9 +135,12 @@ impl Scheduler {
             (Some(end), true) => run.end.min(end),
             (end, _) => end.or(total_len).or(known).unwrap_or(u64::MAX),
         };
+        let took = self.now.since(run.asked_at);
         run.is_answered = true;
         run.suffix = None;
+        run.rate.start(self.now);
         if let Some(source) = self.sources.get_mut(&source_id) {
+            source.round_trip.record(took);
             source.accepts_ranges = accepts_ranges;
             source.is_located = true;
         }
@@ -94,6 +156,7 @@ impl Scheduler {
         };
         let from = run.head;
         run.head = run.head.saturating_add(bytes);
+        run.rate.record(self.now, bytes);
         let (source_id, arrived) = (run.source, ByteRange::try_new(from, run.head));
         // The number of a source that was closed may stand for another one by now.
         let is_of_source = self
@@ -102,6 +165,9 @@ impl Scheduler {
             .is_some_and(|source| source.runs.contains(&id));
         if let Some(arrived) = arrived.filter(|_| is_of_source) {
             self.queue_backfill(source_id, id, arrived);
+            if let Some(source) = self.sources.get_mut(&source_id) {
+                source.parallel.arrived(bytes);
+            }
             self.receive(source_id, arrived);
         }
     }
@@ -169,6 +235,17 @@ impl Scheduler {
         let Some(source) = self.sources.get_mut(&run.source) else {
             return;
         };
+        if run.is_stripe {
+            // Its want has another run: one connection fewer, and no more trials for long.
+            let asked = match failure {
+                Failure::Transient { retry_after } => retry_after,
+                Failure::Permanent => None,
+            };
+            let left = source.runs.len();
+            source.parallel.refused(now, left, asked);
+            self.refresh_source(run.source);
+            return;
+        }
         let again = match failure {
             // A held connection that the origin closed is no sign of trouble.
             Failure::Transient { .. } if run.held_since.is_some() => Some(now),

@@ -2,8 +2,9 @@
 
 use alloc::collections::BTreeSet;
 
+use super::parallel::Parallel;
 use super::{ReaderId, RunId, SourceId};
-use crate::{ByteRange, RangeSet, RetryState, Tick};
+use crate::{ByteRange, RangeSet, RetryState, RoundTrip, Tick};
 
 #[derive(Debug)]
 pub(super) struct Source {
@@ -19,6 +20,11 @@ pub(super) struct Source {
     pub(super) blocked_until: Option<Tick>,
     /// The largest window of a reader, where bytes cannot be kept.
     pub(super) window_cap: Option<u64>,
+    /// How long its origin takes to answer.
+    pub(super) round_trip: RoundTrip,
+    pub(super) parallel: Parallel,
+    /// How far in front of a want its stripes may be.
+    pub(super) stripes_reach: u64,
 }
 
 impl Source {
@@ -38,6 +44,9 @@ impl Source {
             retry: RetryState::new(id.get()),
             blocked_until: None,
             window_cap: None,
+            round_trip: RoundTrip::new(),
+            parallel: Parallel::new(),
+            stripes_reach: 0,
         }
     }
 

@@ -17,6 +17,16 @@ pub(super) struct Want {
     pub(super) need: Need,
 }
 
+impl Want {
+    /// Its first missing byte; 0 where nobody knows where that is.
+    pub(super) const fn at(&self) -> u64 {
+        match self.need.at {
+            Start::At(at) => at,
+            Start::FromEnd(_) => 0,
+        }
+    }
+}
+
 impl Scheduler {
     /// How much earlier a critical deadline must be to take the slot of a critical run: connections are
     /// not to change hands at every byte.
@@ -132,6 +142,7 @@ impl Scheduler {
                 // Less urgent neighbours extend the request, and the allowance once their turn comes.
                 until: self.demanded_end(id, at, range.end(), level),
                 end: Some(self.demanded_end(id, at, range.end(), Priority::Low)),
+                rate: None,
             },
         })
     }

@@ -8,7 +8,19 @@ use crate::driver::{Request, World};
 impl World {
     /// Panics where a rule is broken.
     pub(crate) fn check(&self) {
-        assert_eq!(self.scheduler.active_runs(), self.in_flight(), "{self:#?}");
+        assert_eq!(self.scheduler.active_runs(), self.in_slots(), "{self:#?}");
+        assert_eq!(
+            self.scheduler.active_runs() + self.scheduler.stripes_in_flight(),
+            self.in_flight(),
+            "{self:#?}"
+        );
+        // Held runs give way to a slot's run only when one needs their connection.
+        if self.scheduler.stripes_in_flight() > 0 {
+            assert!(
+                self.requests.len() <= self.config.max_connections,
+                "{self:#?}"
+            );
+        }
         for run in self.requests.values() {
             let is_stuck = run.until <= run.head && run.head < run.end;
             assert!(
@@ -62,7 +74,7 @@ impl World {
         let given_up = runs.clone().filter(|run| run.is_aborted).count();
         let lower = runs.filter(|run| !self.may_be_critical(run)).count();
         assert!(
-            self.in_flight() == self.config.max_runs && (lower == 0 || waiting <= given_up),
+            self.in_slots() == self.config.max_runs && (lower == 0 || waiting <= given_up),
             "something critical waits behind lower work: {self:#?}"
         );
     }

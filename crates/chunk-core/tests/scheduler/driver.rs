@@ -27,6 +27,7 @@ pub(crate) struct Request {
     pub(crate) head: u64,
     pub(crate) end: u64,
     pub(crate) until: u64,
+    pub(crate) asked_at: Tick,
     pub(crate) is_answered: bool,
     pub(crate) is_aborted: bool,
     /// Whether its connection is open and unread; stays set when it is aborted.
@@ -61,6 +62,8 @@ pub(crate) struct World {
     /// The actions since the last input.
     pub(crate) last: Vec<Action>,
     pub(crate) fetches: usize,
+    /// How many of them were stripes.
+    pub(crate) stripes: usize,
     pub(crate) bytes_received: u64,
     pub(crate) most_in_flight: usize,
 }
@@ -81,6 +84,11 @@ impl Request {
     /// Whether it occupies a slot: it reads, is about to, or has yet to confirm its end.
     pub(crate) fn is_in_flight(&self) -> bool {
         !self.is_held
+    }
+
+    /// Whether bytes may come, or an answer.
+    pub(crate) fn may_read(&self) -> bool {
+        !self.is_aborted && self.head < self.until.min(self.end)
     }
 
     pub(crate) fn claims(&self) -> Option<ByteRange> {
@@ -106,6 +114,7 @@ impl World {
             log: Vec::new(),
             last: Vec::new(),
             fetches: 0,
+            stripes: 0,
             bytes_received: 0,
             most_in_flight: 0,
         }
@@ -291,6 +300,10 @@ impl World {
         }
     }
 
+    pub(crate) fn asked_at(&self, run: RunId) -> Tick {
+        self.requests.get(&run).map_or(self.now, |run| run.asked_at)
+    }
+
     /// The runs of a file that are open.
     pub(crate) fn runs_of(&self, id: u64) -> Vec<(RunId, Request)> {
         self.requests
@@ -311,17 +324,25 @@ impl World {
             self.last.push(action);
             orders += usize::from(!matches!(action, Action::Ended { .. }));
             self.carry_out(action);
-            let in_flight = self.in_flight();
+            let in_flight = self.in_slots();
             self.most_in_flight = self.most_in_flight.max(in_flight);
             assert!(
                 in_flight <= self.config.max_runs,
                 "{in_flight} in flight after {action:?}"
             );
         }
-        let most = 4 * (before + self.config.max_runs) + 2;
+        let most = 4 * (before + self.config.max_connections) + 2;
         assert!(orders <= most, "{orders} orders for one fact");
         assert!(self.last.len() <= most + demands + 1, "{:?}", self.last);
         self.check();
+    }
+
+    /// The requests in flight that take a slot.
+    pub(crate) fn in_slots(&self) -> usize {
+        self.requests
+            .iter()
+            .filter(|(id, run)| run.is_in_flight() && !self.scheduler.is_stripe(**id))
+            .count()
     }
 
     pub(crate) fn in_flight(&self) -> usize {
@@ -342,6 +363,7 @@ impl World {
                 ..
             } => {
                 self.fetches += 1;
+                self.stripes += usize::from(self.scheduler.is_stripe(run));
                 let open = self.files.get_mut(&source).unwrap();
                 open.is_troubled = false;
                 let at = match start {
@@ -370,6 +392,7 @@ impl World {
                         head: at,
                         end,
                         until,
+                        asked_at: self.now,
                         is_answered: false,
                         is_aborted: false,
                         is_held: false,

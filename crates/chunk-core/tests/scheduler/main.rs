@@ -7,3 +7,4 @@ mod origin;
 mod reading;
 mod rules;
 mod scenes;
+mod stripes;

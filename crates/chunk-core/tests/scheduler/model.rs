@@ -107,8 +107,9 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (1..5usize).prop_map(|runs| {
+    (1..5usize, 0..2_000u64).prop_map(|(runs, steady)| {
         let mut config = Config::default().with_max_runs(runs);
+        config.steady = Duration::from_millis(steady);
         config.skip = BLOCK_SIZE;
         config.startup = 2 * BLOCK_SIZE;
         config.hold_limit = Duration::from_secs(2);

@@ -174,7 +174,9 @@ fn r11_copies_take_turns_where_there_are_more_than_slots() {
     for id in 1..=3 {
         assert!(got[id] > 200 * MIB, "copy {id} starves: {got:?}");
     }
-    assert!(world.fetches < 100, "{} requests", world.fetches);
+    // Every connection here brings as much as any other, so that stripes are worth having.
+    let turns = world.fetches - world.stripes;
+    assert!(turns < 100, "{turns} requests");
 }
 
 #[test]

@@ -176,6 +176,12 @@ impl Simulation {
         self.report
     }
 
+    /// How many connections are being read, or are about to be.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.scheduler.active_runs() + self.scheduler.stripes_in_flight()
+    }
+
     fn look_after_viewers(&mut self) {
         let readers: Vec<ReaderId> = self.viewers.keys().copied().collect();
         for reader in readers {
