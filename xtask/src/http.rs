@@ -107,6 +107,13 @@ impl Answer {
         length.parse().context("Content-Length is not a number")
     }
 
+    /// From now on no read waits for longer than this.
+    pub(crate) fn wait_at_most(&self, patience: Duration) -> Result<()> {
+        // Zero would mean for ever.
+        let patience = patience.max(Duration::from_millis(1));
+        Ok(self.body.get_ref().set_read_timeout(Some(patience))?)
+    }
+
     /// Reads what there is of the body, at most a buffer full and at least one byte; the end is an error.
     pub(crate) fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let count = self.body.read(buffer).context("the body stalls")?;

@@ -75,6 +75,7 @@ pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
     if !names.contains(&Kind::Direct.name()) {
         names.push(Kind::Direct.name());
     }
+    let load_before = load();
     let mut text = table::heading(&names);
     print!("{text}");
     let mut verdicts = Verdicts::default();
@@ -91,7 +92,16 @@ pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
     }
     std::fs::remove_dir_all(&folder)?;
     if options.is_recorded {
-        record(&text, build, &program, &subjects, options.runs)?;
+        let others: Vec<String> = subjects[1..].iter().map(Subject::version).collect();
+        let text = format!(
+            "{}\nMedians over {} runs; load average {load_before} before, {} after. Beside it: {}.\n{}\n\n{text}",
+            record::circumstances("playback", build, &program)?,
+            options.runs,
+            load(),
+            others.join("; "),
+            peers::CONFIGURATIONS
+        );
+        record::put("playback", &text)?;
     }
     let all = verdicts.met + verdicts.missed;
     println!("bench playback: {} of {all} targets met", verdicts.met);
@@ -238,13 +248,8 @@ fn all_runs(case: &Case, subject: &Subject, runs: u64, folder: &Path) -> Result<
     Ok(all)
 }
 
-fn record(table: &str, build: &str, program: &Path, subjects: &[Subject], runs: u64) -> Result<()> {
-    let mut text = record::circumstances("playback", build, program)?;
-    let others: Vec<String> = subjects[1..].iter().map(Subject::version).collect();
-    text.push_str(&format!(
-        "\nMedians over {runs} runs. Beside it: {}.\n{}\n\n{table}",
-        others.join("; "),
-        peers::CONFIGURATIONS
-    ));
-    record::put("playback", &text)
+/// How busy the machine is, the measurement included: figures of a busy machine are worse than chunkd is.
+fn load() -> String {
+    let loads = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    loads.split(' ').next().unwrap_or_default().to_owned()
 }

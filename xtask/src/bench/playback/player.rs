@@ -99,6 +99,9 @@ impl Film<'_> {
             let due = playhead.wants(played.bytes);
             let due = time.map_or(due, |time| due.min(time));
             thread::sleep(due.saturating_sub(began.elapsed()));
+            if let Until::Time(time) = until {
+                answer.wait_at_most(time.saturating_sub(began.elapsed()))?;
+            }
             let most = usize::try_from(bytes - played.bytes).map_or(READ, |left| left.min(READ));
             let count = answer.read_some(&mut buffer[..most])?;
             let now = began.elapsed();
