@@ -140,7 +140,14 @@ impl Scheduler {
         let Some(source) = self.sources.get(&lead.source) else {
             return;
         };
-        let has_use = self.share_of(lead, slot, most) > source.parallel.level()
+        let left = slot
+            .end
+            .unwrap_or(u64::MAX)
+            .min(source.total_len.unwrap_or(u64::MAX))
+            .saturating_sub(run.head);
+        // What one connection brings within a second would come hardly sooner over two.
+        let has_use = left > lead.rate
+            && self.share_of(lead, slot, most) > source.parallel.level()
             && lead.until.saturating_sub(run.head) > 4 * BLOCK_SIZE;
         let flowing = self
             .runs_of(source)

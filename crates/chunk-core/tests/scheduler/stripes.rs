@@ -201,3 +201,13 @@ fn the_next_run_is_asked_for_a_round_trip_before_the_last_ends() {
     assert!((540 * KIB..=800 * KIB).contains(&left), "{left} bytes left");
     assert_eq!(world.most_in_flight, 1);
 }
+
+#[test]
+fn what_one_connection_brings_within_a_second_is_one_request() {
+    let mut world = with_runs(4);
+    // 1.2 MB a second, and little more than that.
+    world.open(1, 1_300 * KIB);
+    world.read(1, 1, Start::At(0), None);
+    flow(&mut world, 300, 6 * KIB, 60 * KIB);
+    assert_eq!((world.fetches, world.present_of(1)), (1, 1_300 * KIB));
+}
