@@ -8,6 +8,7 @@
 //! rate   the bytes of two successive spells of 60 ms ÷ their time, once the second is at most 5/4 of the
 //!        first (still rising means that the connection is still getting going)
 //! keep   total after ≥ 5/4 · total before (for the second connection), ≥ 9/8 (for further ones)
+//! down   half as many, once the memory of a failed trial has passed: kept where the total is ≥ 15/16
 //! level  where the gain is not in proportion: ⌈total after ÷ what one brought before⌉ + 1
 //! ```
 
@@ -29,6 +30,8 @@ pub(super) struct Parallel {
     full_rate: u64,
     /// How long the next failed trial is remembered.
     memory: Duration,
+    /// Whether the next trial is one with half as many: lines change, and each connection costs both ends.
+    is_down_next: bool,
     meter: Meter,
 }
 
@@ -63,6 +66,8 @@ impl Parallel {
     const LONGEST: Duration = Duration::from_secs(320);
     /// A trial whose connections do not all answer in this time has failed.
     const PATIENCE: Duration = Duration::from_secs(2);
+    /// How long after a step down the next one is tried.
+    const DOWN_AGAIN: Duration = Duration::from_secs(1);
     /// When to try again where there was too little to fetch for a trial.
     const AGAIN: Duration = Duration::from_millis(100);
 
@@ -74,6 +79,7 @@ impl Parallel {
             full_until: Tick::ZERO,
             full_rate: 0,
             memory: Self::MEMORY,
+            is_down_next: false,
             meter: Meter::new(),
         }
     }
@@ -101,6 +107,9 @@ impl Parallel {
         let Some(trial) = &mut self.trial else {
             return;
         };
+        if trial.from > self.level {
+            return;
+        }
         trial.reach = count.min(self.level);
         if count <= trial.from {
             self.level = trial.from;
@@ -146,7 +155,18 @@ impl Parallel {
             || rate > self.full_rate.saturating_mul(3) / 2
             || rate < self.full_rate / 3 * 2;
         let may_try = now >= self.full_until || is_another && self.full_rate > 0;
-        if self.trial.is_none() && may_try && most > self.level {
+        if self.trial.is_none() && may_try && self.is_down_next && self.level > 1 {
+            self.trial = Some(Trial {
+                from: self.level,
+                before: rate,
+                since: now,
+                is_flowing: true,
+                reach: self.level,
+                is_doubtful: false,
+            });
+            self.level = self.level.div_ceil(2);
+            self.meter = Meter::new();
+        } else if self.trial.is_none() && may_try && most > self.level {
             let level = self.level.saturating_mul(self.factor).min(most);
             self.trial = Some(Trial {
                 from: self.level,
@@ -162,6 +182,10 @@ impl Parallel {
     }
 
     fn conclude(&mut self, now: Tick, trial: Trial, after: u64) {
+        if trial.from > self.level {
+            self.conclude_down(now, trial, after);
+            return;
+        }
         let (numerator, denominator) = if trial.from == 1 { (5, 4) } else { (9, 8) };
         if u128::from(after) * denominator < u128::from(trial.before) * numerator {
             // Between pieces a connection may have nothing to do, which costs a trial of many its due: they are
@@ -191,10 +215,25 @@ impl Parallel {
         }
     }
 
+    /// Fewer stay where they lose no more than a sixteenth.
+    fn conclude_down(&mut self, now: Tick, trial: Trial, after: u64) {
+        let is_enough = u128::from(after) * 16 >= u128::from(trial.before) * 15;
+        if !is_enough {
+            self.fail(now);
+            return;
+        }
+        self.trial = None;
+        self.full_rate = after;
+        self.full_until = now + Self::DOWN_AGAIN;
+        self.memory = Self::MEMORY;
+        self.is_down_next = self.level > 1;
+    }
+
     fn fail(&mut self, now: Tick) {
         let Some(trial) = self.trial.take() else {
             return;
         };
+        self.is_down_next = self.level > trial.from && trial.from > 1;
         self.level = trial.from;
         self.meter = Meter::new();
         self.factor = 2;

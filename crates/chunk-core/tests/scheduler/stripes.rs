@@ -211,3 +211,18 @@ fn what_one_connection_brings_within_a_second_is_one_request() {
     flow(&mut world, 300, 6 * KIB, 60 * KIB);
     assert_eq!((world.fetches, world.present_of(1)), (1, 1_300 * KIB));
 }
+
+#[test]
+fn a_line_that_one_connection_fills_again_is_left_to_one() {
+    let mut world = with_runs(4);
+    world.open(1, 1_000 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    flow(&mut world, 300, 6 * KIB, 60 * KIB);
+    assert!(world.scheduler.stripes_in_flight() >= 8);
+    // Twenty seconds, in which the failed trial for more is forgotten and half as many are tried.
+    flow(&mut world, 4_000, 60 * KIB, 60 * KIB);
+    let fetched = world.fetches;
+    flow(&mut world, 400, 60 * KIB, 60 * KIB);
+    assert_eq!(world.scheduler.stripes_in_flight(), 0);
+    assert!(world.fetches <= fetched + 3, "{}", world.fetches - fetched);
+}
