@@ -13,15 +13,17 @@ use support::{resource, span};
 
 const LEN: u64 = 64 << 20;
 
-/// What may be on its way unread: the window a connection begins with (64 KiB), and the origin's own buffer
-/// (twice what it asked for, and one write into it). Measured: 0 to 184 KiB, where the kernel's own window
-/// let 0.7 to 6.5 MiB through.
-const UNREAD: u64 = 256 * 1024;
+/// What is read at full speed, by which the kernel's own window grows.
+const BURST: u64 = 32 << 20;
 
-/// An origin with hardly a buffer of its own, and a body of its film.
+/// What may be on its way unread: the window, about 250 KB at this rate and half a megabyte where the machine
+/// is busy, and the origin's own buffer. Measured with the kernel's own window: 2.8 to 3.5 MB.
+const UNREAD: u64 = 1 << 20;
+
+/// An origin with a small buffer of its own, and a body of its film.
 async fn film() -> (ScriptedOrigin, BodyStream) {
-    // 100 Mbit/s, so that virtual time passes as time does.
-    let link = Link::new().send_buffer(16 * 1024).total_rate(12_500_000);
+    // 1 Gbit/s.
+    let link = Link::new().send_buffer(128 * 1024).total_rate(125_000_000);
     let origin = ScriptedOrigin::start_with(OriginWorld::new(), link)
         .await
         .unwrap();
@@ -50,8 +52,9 @@ async fn read(body: &mut BodyStream, at: u64, len: u64) -> u64 {
 async fn sent(origin: &ScriptedOrigin) -> u64 {
     let mut sent = 0;
     let mut unchanged = 0;
-    while unchanged < 50 {
-        // Virtual time passes only when nothing else can be done.
+    while unchanged < 100 {
+        // Real time, for the kernel keeps no other. On a machine too busy to send, this sees too little and
+        // the test passes.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let now = origin.journal().bytes_of("film.mkv");
         unchanged = if now == sent { unchanged + 1 } else { 0 };
@@ -60,26 +63,24 @@ async fn sent(origin: &ScriptedOrigin) -> u64 {
     sent
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_body_that_is_not_read_lets_little_come_and_goes_on_where_it_was() {
     let (origin, mut body) = film().await;
-    let mut at = 0;
-    for _ in 0..4 {
-        at = read(&mut body, at, 8 << 20).await;
-        let unread = sent(&origin).await - at;
-        assert!(unread <= UNREAD, "{unread}");
-    }
+    let at = read(&mut body, 0, BURST).await;
+    let unread = sent(&origin).await - at;
+    assert!(unread <= UNREAD, "{unread}");
     read(&mut body, at, LEN - at).await;
     assert!(body.next().await.is_none());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_body_that_is_dropped_ends_its_transfer_and_little_is_wasted() {
     let (origin, mut body) = film().await;
-    let at = read(&mut body, 0, 8 << 20).await;
+    let at = read(&mut body, 0, BURST).await;
+    let unread = sent(&origin).await;
     drop(body);
-    let wasted = sent(&origin).await - at;
-    assert!(wasted <= UNREAD, "{wasted}");
+    assert_eq!(sent(&origin).await, unread);
+    assert!(unread - at <= UNREAD, "{}", unread - at);
     assert_eq!(origin.journal().in_flight(), 0);
     assert!(origin.journal().last().unwrap().ended_by_peer);
 }
