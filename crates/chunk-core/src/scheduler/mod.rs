@@ -87,6 +87,8 @@ pub struct Scheduler {
     measured: Option<SourceId>,
     next_run: u64,
     actions: VecDeque<Action>,
+    /// Whether facts have come in since the last plan.
+    is_stale: bool,
 }
 
 impl Scheduler {
@@ -107,6 +109,7 @@ impl Scheduler {
             measured: None,
             next_run: 1,
             actions: VecDeque::new(),
+            is_stale: false,
         }
     }
 
@@ -204,11 +207,16 @@ impl Scheduler {
             }
             Input::TimedOut => {}
         }
-        self.plan();
+        self.is_stale = true;
     }
 
     /// The next thing to do, in order; `None` until the next input.
     pub fn poll_action(&mut self) -> Option<Action> {
+        // Planning waits for the driver to have handed in what it has: a burst of facts is one plan.
+        if self.is_stale {
+            self.is_stale = false;
+            self.plan();
+        }
         self.actions.pop_front()
     }
 

@@ -88,6 +88,14 @@ impl Parallel {
         self.level
     }
 
+    /// What a connection brought when trying last failed, in bytes a second; 0 while nobody knows.
+    pub(super) const fn known_single(&self) -> u64 {
+        match self.full_rate.checked_div(self.level as u64) {
+            Some(rate) => rate,
+            None => 0,
+        }
+    }
+
     pub(super) fn arrived(&mut self, bytes: u64) {
         self.meter.bytes = self.meter.bytes.saturating_add(bytes);
         self.meter.largest = self.meter.largest.max(bytes);

@@ -203,10 +203,12 @@ impl Scheduler {
             .map(|(id, run)| (run.head, id))
             .collect();
         members.sort_unstable();
+        // A run that shared the line with a trial, or has just begun, shows too little.
+        let rate = lead.rate.max(source.parallel.known_single());
         let ahead = source
             .round_trip
             .estimate()
-            .map_or(0, |time| bytes_in(lead.rate, time + Self::MARGIN));
+            .map_or(0, |time| bytes_in(rate, time + Self::MARGIN));
         let ending = core::iter::once(lead.run)
             .chain(members.iter().map(|&(_, id)| id))
             .filter_map(|id| self.runs.get(&id))
