@@ -210,7 +210,7 @@ impl Scheduler {
         self.is_stale = true;
     }
 
-    /// The next thing to do, in order; `None` until the next input.
+    /// The next thing to do, in order; `None` until the next input. Drain it before asking for anything else.
     pub fn poll_action(&mut self) -> Option<Action> {
         // Planning waits for the driver to have handed in what it has: a burst of facts is one plan.
         if self.is_stale {
