@@ -106,15 +106,20 @@ impl Simulation {
     /// A player starts at the beginning of a file of its own of `len` bytes.
     pub fn add_player(&mut self, len: u64, player: Player) {
         let viewer = Viewer::player(player, len, self.now, &mut self.random);
-        self.add(len, viewer);
+        self.add(len, viewer, RangeSet::new());
     }
 
     /// Somebody copies a file of `len` bytes as fast as it comes.
     pub fn add_copy(&mut self, len: u64) {
-        self.add(len, Viewer::copy(len));
+        self.add_copy_of_the_rest(len, RangeSet::new());
     }
 
-    fn add(&mut self, len: u64, viewer: Viewer) {
+    /// The same where `present` is there already.
+    pub fn add_copy_of_the_rest(&mut self, len: u64, present: RangeSet) {
+        self.add(len, Viewer::copy(len), present);
+    }
+
+    fn add(&mut self, len: u64, viewer: Viewer, present: RangeSet) {
         let number = self.lengths.len() as u64 + 1;
         let (source, reader) = (SourceId::new(number), ReaderId::new(number));
         self.lengths.insert(source, len);
@@ -123,7 +128,7 @@ impl Simulation {
             source,
             total_len: Some(len),
             accepts_ranges: true,
-            present: RangeSet::new(),
+            present,
         });
         self.tell(Input::ReaderOpened {
             reader,
