@@ -90,9 +90,18 @@ impl Scheduler {
             let is_full = slots.len() >= self.max_runs();
             // What cannot be served now must not keep others waiting.
             is_critical |= urgency.rank == Rank::Critical && !self.is_blocked(want.source);
-            if urgency.rank >= Rank::Medium && (is_critical || self.now < self.quiet_until) {
-                // Background work leaves the line to what is critical.
-                break;
+            if urgency.rank >= Rank::Medium {
+                // Background work leaves the line to what is critical, and begins nothing in the moments
+                // after. What is under way goes on, such as the run that opened what is to be pre-cached.
+                if is_critical {
+                    break;
+                }
+                let is_under_way = self
+                    .run_near(want.source, want.need.at)
+                    .is_some_and(|(_, run)| run.takes_slot());
+                if self.now < self.quiet_until && !is_under_way {
+                    continue;
+                }
             }
             // A copy that has had nothing for long gets a little, lest its client give up.
             if resting.is_some_and(|first| urgency.rank >= first) && !self.is_overdue(urgency) {

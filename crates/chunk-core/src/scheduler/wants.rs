@@ -164,7 +164,7 @@ impl Scheduler {
     }
 
     /// The open run that will bring the byte at `at`.
-    fn run_near(&self, id: SourceId, at: Start) -> Option<(RunId, &Run)> {
+    pub(super) fn run_near(&self, id: SourceId, at: Start) -> Option<(RunId, &Run)> {
         let source = self.sources.get(&id)?;
         self.runs_of(source).find(|(_, run)| {
             run.phase == Phase::Open

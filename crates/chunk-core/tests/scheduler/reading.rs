@@ -190,6 +190,21 @@ fn background_rests_while_something_is_critical_and_resumes_by_itself() {
 }
 
 #[test]
+fn a_pre_cache_goes_on_with_the_run_that_opened_its_file() {
+    let mut world = with_runs(4);
+    world.open(1, 100 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    let run = world.runs_of(1)[0].0;
+    world.answer(run);
+    world.progress(run, 8 * KIB);
+    world.request(1, range(0, 100 * MIB), Priority::Medium);
+    world.leave(1);
+    let runs = world.runs_of(1);
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].0, run, "the same request goes on");
+}
+
+#[test]
 fn a_source_without_ranges_has_one_run_from_0() {
     let mut world = with_runs(4);
     let file = File {
