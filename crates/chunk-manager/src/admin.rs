@@ -134,6 +134,8 @@ impl ChunkManager {
         if self.inner.is_former_read(record.id) {
             return Err(ManagerError::InUse);
         }
+        // Nobody opens it while it is going away.
+        let _settled = self.inner.entries.write().await;
         if let Some(live) = self.inner.live_now(&record.key) {
             if live.reader_count() > 0 {
                 return Err(ManagerError::InUse);
@@ -150,6 +152,12 @@ impl ChunkManager {
             closed.await.map_err(|_| ManagerError::Closed)?;
             live.give_up().await;
             self.inner.dirty.forget(&live);
+        }
+        for former in self.inner.all_lives() {
+            if former.entry == record.id {
+                former.give_up().await;
+                self.inner.dirty.forget(&former);
+            }
         }
         let _alone = self.inner.recording.lock().await;
         // It may have become known, or another version, since it was looked up.
@@ -168,9 +176,11 @@ impl ChunkManager {
         self.inner
             .commit_now(vec![StoreWrite::RemoveEntry(record.id)])
             .await?;
+        let mut generations = self.inner.space.generations(record.id);
+        generations.extend(current.map(|current| current.id));
         let mut freed = 0;
-        if let Some(current) = &current {
-            freed = self.remove_bytes(current.id).await?;
+        for generation in generations {
+            freed += self.remove_bytes(generation).await?;
         }
         self.inner.space.pin(record.id, false);
         self.inner.forget_key(record.id);

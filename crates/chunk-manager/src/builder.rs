@@ -118,10 +118,10 @@ impl Builder {
         // The cap may have been lowered since the last start.
         inner.evict_excess().await;
         let manager = ChunkManager::new(inner, recorder.abort_handle());
-        if self.scrub {
-            tokio::spawn(manager.clone().keep_scrubbing());
-        }
-        Ok(manager)
+        let scrub = self
+            .scrub
+            .then(|| tokio::spawn(manager.clone().keep_scrubbing()).abort_handle());
+        Ok(manager.alive(scrub))
     }
 }
 

@@ -127,16 +127,12 @@ impl Driver {
                 command = self.commands.recv() => {
                     let Some(command) = command else { return };
                     if let Some(done) = self.take_in(command) {
-                        self.shut_down().await;
-                        let _ = done.send(());
-                        return;
+                        return self.end(done).await;
                     }
                     for _ in 0..BATCH {
                         let Ok(command) = self.commands.try_recv() else { break };
                         if let Some(done) = self.take_in(command) {
-                            self.shut_down().await;
-                            let _ = done.send(());
-                            return;
+                            return self.end(done).await;
                         }
                     }
                 }
@@ -457,7 +453,9 @@ impl Driver {
             let Some(live) = self.lives.get(&source).map(Arc::clone) else {
                 continue;
             };
-            let is_used = live.reader_count() > 0 || self.scheduler.is_in_use(source);
+            // Durable work goes on once its bytes can be stored.
+            let has_work = live.lock().is_mending && !self.inner.jobs().rows(live.entry).is_empty();
+            let is_used = live.reader_count() > 0 || has_work || self.scheduler.is_in_use(source);
             if is_used {
                 self.idle.insert(source, now + IDLE);
                 continue;
@@ -487,6 +485,14 @@ impl Driver {
         self.lives.remove(&live.source);
         self.idle.remove(&live.source);
         self.errors.remove(&live.source);
+    }
+
+    async fn end(&mut self, done: oneshot::Sender<()>) {
+        self.shut_down().await;
+        if done.send(()).is_err() {
+            // Nobody waits who would see to it.
+            self.inner.record().await;
+        }
     }
 
     /// Stops everything that is in flight and waits for it.

@@ -254,8 +254,13 @@ impl Inner {
             .filter_map(|live| live.generation_now())
             .collect();
         self.superseded().retain(|live| {
-            let live = live.upgrade().filter(|live| live.reader_count() > 0);
-            in_use.extend(live.as_ref().and_then(|live| live.generation_now()));
+            let live = live.upgrade();
+            in_use.extend(
+                live.iter()
+                    .filter(|live| live.reader_count() > 0)
+                    .filter_map(|live| live.generation_now()),
+            );
+            // Without readers it may still have a write under way.
             live.is_some()
         });
         in_use
@@ -267,6 +272,12 @@ impl Inner {
         resource: &Resource,
     ) -> Result<Arc<Live>, ManagerError> {
         self.check_open()?;
+        if let Some(live) = self.live_now(&resource.key) {
+            return Ok(live);
+        }
+        // Until it is registered: nobody is given the number of an entry that is going away, and nothing that
+        // its rows name is removed meanwhile.
+        let _present = self.entries.read().await;
         let cell = Arc::clone(
             self.registry()
                 .entry(Arc::clone(&resource.key))
@@ -279,7 +290,11 @@ impl Inner {
     async fn load(self: &Arc<Self>, resource: &Resource) -> Arc<Live> {
         let now = self.clock.unix_seconds();
         let source = self.new_source();
-        let _present = self.entries.read().await;
+        if self.dirty.concerns(&resource.key) {
+            // The rows of its last session first.
+            self.record().await;
+        }
+        let mut has_left = false;
         let live = match self.recorded(resource, now).await {
             Ok((record, current)) => {
                 self.remember_key(record.id, Arc::clone(&record.key));
@@ -296,6 +311,7 @@ impl Inner {
                     self.space
                         .opened(record.id, &current, &segments, record.pinned);
                     live.adopt(&current, segments);
+                    has_left = live.inherit(&self.space.files(current.id));
                 }
                 live
             }
@@ -317,6 +333,9 @@ impl Inner {
             }
         };
         let live = Arc::new(live);
+        if has_left {
+            self.dirty.mark(&live);
+        }
         let (total_len, accepts_ranges, present) = {
             let state = live.lock();
             (

@@ -14,7 +14,7 @@ use chunk_core::scheduler::{ReaderId, SourceId};
 use chunk_core::{
     ByteRange, CacheKey, EntryId, GenerationId, RangeSet, RateEstimator, Representation, Tick,
 };
-use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentSummary};
+use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentKey, SegmentSummary};
 use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::error::OpenError;
@@ -135,6 +135,21 @@ impl Live {
         });
         drop(state);
         self.generation.send_replace(Generation::Indexed(record.id));
+    }
+
+    /// Takes over what an earlier session of this process left on disk without a row; returns whether there
+    /// is any.
+    pub(crate) fn inherit(&self, files: &[SegmentKey]) -> bool {
+        let mut state = self.lock();
+        let mut has_any = false;
+        for key in files {
+            let segment = state.segments.entry(key.segment).or_default();
+            if segment.blocks.is_empty() || segment.epoch != key.epoch {
+                segment.inherit(key.epoch);
+                has_any = true;
+            }
+        }
+        has_any
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -30,6 +30,29 @@ use crate::writer::Writer;
 pub struct ChunkManager {
     pub(crate) inner: Arc<Inner>,
     recorder: AbortHandle,
+    /// Dropped with the last handle; the manager's own tasks have none.
+    _alive: Option<Arc<Alive>>,
+}
+
+/// Ends the manager's tasks where nobody has called [`ChunkManager::shutdown`].
+#[derive(Debug)]
+pub(crate) struct Alive {
+    inner: Arc<Inner>,
+    scrub: Option<AbortHandle>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        if let Some(scrub) = &self.scrub {
+            scrub.abort();
+        }
+        if !self.inner.is_closed.swap(true, Ordering::AcqRel) {
+            // Nobody waits for the answer: the driver records what has arrived.
+            let (done, _) = oneshot::channel();
+            drop(self.inner.commands.send(Command::Shutdown { done }));
+            self.inner.dirty.wake();
+        }
+    }
 }
 
 impl ChunkManager {
@@ -44,7 +67,23 @@ impl ChunkManager {
     }
 
     pub(crate) const fn new(inner: Arc<Inner>, recorder: AbortHandle) -> Self {
-        Self { inner, recorder }
+        Self {
+            inner,
+            recorder,
+            _alive: None,
+        }
+    }
+
+    /// The handle to give out: with the last copy of it, everything ends.
+    pub(crate) fn alive(self, scrub: Option<AbortHandle>) -> Self {
+        let alive = Alive {
+            inner: Arc::clone(&self.inner),
+            scrub,
+        };
+        Self {
+            _alive: Some(Arc::new(alive)),
+            ..self
+        }
     }
 
     /// The chunk size in bytes.

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use chunk_core::Priority;
 use chunk_core::scheduler::{Input, Start};
@@ -10,6 +11,7 @@ use chunk_ports::{
     ChunkStoreError, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Freshness,
     GenerationRecord, NewGeneration, Resource, StoreWrite, Verdict, Wanted,
 };
+use futures_util::future::join_all;
 
 use crate::counters::add;
 use crate::driver::Command;
@@ -26,6 +28,9 @@ use crate::writer::{PASS_THROUGH_WINDOW, STORE_RETRY};
 
 /// How often opening starts over because the representation changed under it.
 const ATTEMPTS: usize = 4;
+
+/// How long the index may take over one order before it is given again.
+const INDEX_ANSWER: Duration = Duration::from_secs(10);
 
 /// Whether the origin still has what we have.
 enum Validation {
@@ -341,6 +346,13 @@ impl Inner {
         for generation in self.store.retired_generations().await? {
             if !in_use.contains(&generation) {
                 let _alone = self.recording.lock().await;
+                // A write that is under way ends first, or it would bring a file back. None begins any more.
+                let former: Vec<Arc<Live>> = self
+                    .all_lives()
+                    .into_iter()
+                    .filter(|live| live.generation_now() == Some(generation))
+                    .collect();
+                let _still = join_all(former.iter().map(|live| live.writing.write())).await;
                 self.commit_now(vec![StoreWrite::RemoveGeneration(generation)])
                     .await?;
                 self.bytes.remove_generation(generation).await?;
@@ -354,6 +366,11 @@ impl Inner {
 /// Makes the index know a representation that has just been met. Runs beside the transfer: no byte waits
 /// for it.
 pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: Meta) {
+    // Of what has been replaced, or removed, the index is to know nothing more.
+    if live.lock().is_given_up() {
+        live.generation.send_replace(Generation::Unindexed);
+        return;
+    }
     let new = NewGeneration {
         representation: meta.representation,
         accepts_ranges: meta.accepts_ranges,
@@ -361,7 +378,16 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
         nonce: meta.nonce,
         freshness: meta.freshness,
     };
-    match inner.store.begin_generation(live.entry, new).await {
+    let enough = inner.clock.now() + INDEX_ANSWER;
+    let begun = tokio::select! {
+        biased;
+        begun = inner.store.begin_generation(live.entry, new) => begun,
+        // The nonce makes the next order the same one, whatever becomes of this.
+        () = inner.clock.sleep_until(enough) => {
+            Err(ChunkStoreError::Unavailable("it does not answer".into()))
+        }
+    };
+    match begun {
         Ok(GenerationRecord { id, .. }) => {
             live.generation.send_replace(Generation::Indexed(id));
             inner.dirty.mark(&live);
@@ -383,6 +409,7 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
                 source: live.source,
                 bytes: Some(PASS_THROUGH_WINDOW),
             });
+            inner.mend_later(&live);
         }
     }
 }

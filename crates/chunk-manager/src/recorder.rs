@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_core::scheduler::{Input, SourceId};
-use chunk_core::{ByteRange, EntryId, RangeSet};
+use chunk_core::{ByteRange, CacheKey, EntryId, RangeSet};
 use chunk_ports::{CacheEvent, ChunkStoreError, SegmentKey, StoreWrite};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
@@ -37,6 +37,8 @@ pub(crate) struct Dirty {
 #[derive(Debug, Default)]
 struct Marks {
     lives: BTreeMap<SourceId, Arc<Live>>,
+    /// Those whose rows are being written now.
+    busy: Vec<Arc<Live>>,
     /// Entries whose rows in the durable queue have changed.
     jobs: BTreeSet<EntryId>,
 }
@@ -59,8 +61,30 @@ impl Dirty {
         marks.jobs.remove(&live.entry);
     }
 
+    /// Whether rows of an earlier session of `key` are still to be written.
+    pub(crate) fn concerns(&self, key: &CacheKey) -> bool {
+        let marks = self.lock();
+        marks
+            .lives
+            .values()
+            .chain(&marks.busy)
+            .any(|live| *live.key == *key && !live.lock().is_given_up())
+    }
+
+    /// Ends the recorder's wait, so that it sees that it is to end.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
     fn take(&self) -> Marks {
-        std::mem::take(&mut *self.lock())
+        let mut marks = self.lock();
+        let taken = std::mem::take(&mut *marks);
+        marks.busy = taken.lives.values().cloned().collect();
+        taken
+    }
+
+    fn done(&self) {
+        self.lock().busy.clear();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Marks> {
@@ -115,6 +139,10 @@ impl Inner {
     pub(crate) async fn keep_recording(self: Arc<Self>) {
         loop {
             self.dirty.changed.notified().await;
+            if self.is_closed.load(Ordering::Acquire) {
+                // Whoever closed records what is left.
+                return;
+            }
             // The group: everything that arrives within the interval shares flushes and a transaction.
             let interval = self.limits().commit_interval;
             self.clock.sleep_until(self.clock.now() + interval).await;
@@ -176,11 +204,13 @@ impl Inner {
             group.writes.push(StoreWrite::ReplaceJobs { entry, jobs });
         }
         groups.retain(|group| !group.writes.is_empty());
-        self.commit(groups).await
+        let is_taken = self.commit(groups).await;
+        self.dirty.done();
+        is_taken
     }
 
     /// Commits all groups in one transaction, if the index takes them.
-    async fn commit(&self, groups: Vec<Group>) -> bool {
+    async fn commit(self: &Arc<Self>, groups: Vec<Group>) -> bool {
         if groups.is_empty() {
             return true;
         }
@@ -257,7 +287,7 @@ impl Inner {
         }
     }
 
-    fn committed(&self, group: Group) {
+    fn committed(self: &Arc<Self>, group: Group) {
         if let Some(live) = &group.live {
             let done: Vec<ByteRange> = group.done.iter().collect();
             for &range in &done {
@@ -267,19 +297,26 @@ impl Inner {
             for segment in &group.segments {
                 former.extend(settle(segment));
             }
-            self.remove_former(former);
+            self.remove_former(live, former);
             self.note_recorded(live, &done);
         }
     }
 
     /// Removes bytes of epochs that no row names any more. What stays after an error goes with its
     /// generation.
-    fn remove_former(&self, keys: Vec<SegmentKey>) {
+    fn remove_former(self: &Arc<Self>, live: &Arc<Live>, keys: Vec<SegmentKey>) {
         if !keys.is_empty() {
-            let bytes = Arc::clone(&self.bytes);
+            let (inner, live) = (Arc::clone(self), Arc::clone(live));
             tokio::spawn(async move {
-                if let Err(error) = bytes.remove(keys).await {
-                    tracing::warn!(%error, "bytes that are not trusted could not be removed");
+                // A write that began before the epoch did ends first, or it would bring the file back.
+                let _still = live.writing.write().await;
+                match inner.bytes.remove(keys.clone()).await {
+                    Ok(()) => {
+                        inner.space.removed(live.entry, &keys);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "bytes that are not trusted could not be removed");
+                    }
                 }
             });
         }
@@ -295,6 +332,13 @@ impl Inner {
             Generation::Indexed(id) => id,
             Generation::Pending | Generation::Unindexed => return group,
         };
+        // An older row must not replace those of the session that has followed.
+        if self
+            .live_now(&live.key)
+            .is_some_and(|now| !Arc::ptr_eq(&now, live))
+        {
+            return group;
+        }
         let mut unloaded = Vec::new();
         {
             let mut state = live.lock();
@@ -528,9 +572,6 @@ pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32
         source: live.source,
         range,
     });
-    if let Some(generation) = live.generation_now() {
-        inner.space.segment_removed(live.entry, generation, segment);
-    }
     inner.dirty.mark(live);
     if !inner.jobs().rows(live.entry).is_empty() {
         // A durable request ends when its bytes are recorded, and these are not. Not at once: on a bad disk

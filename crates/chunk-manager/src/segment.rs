@@ -11,6 +11,8 @@ use crate::integrity::block_range;
 #[derive(Debug, Default)]
 pub(crate) struct Segment {
     pub(crate) epoch: u32,
+    /// The newest epoch of which files may be about: the next one is newer still.
+    pub(crate) newest: u32,
     /// Blocks in the index.
     pub(crate) blocks: BlockMap,
     /// Checksums of recorded and pending blocks, as far as they are in memory.
@@ -30,6 +32,7 @@ impl Segment {
     pub(crate) fn recorded(summary: SegmentSummary) -> Self {
         Self {
             epoch: summary.epoch,
+            newest: summary.epoch,
             blocks: summary.blocks,
             is_unloaded: true,
             ..Self::default()
@@ -51,11 +54,25 @@ impl Segment {
     pub(crate) fn begin_epoch(&mut self) -> Vec<u32> {
         let mut former = std::mem::take(&mut self.former);
         former.push(self.epoch);
+        let epoch = self.epoch.max(self.newest).saturating_add(1);
         *self = Self {
-            epoch: self.epoch.saturating_add(1),
+            epoch,
+            newest: epoch,
             ..Self::default()
         };
         former
+    }
+
+    /// A file that an earlier session left, with bytes that no row names: it goes once the index has this
+    /// session's row.
+    pub(crate) fn inherit(&mut self, epoch: u32) {
+        self.newest = self.newest.max(epoch);
+        self.former.push(epoch);
+        self.is_shrunk = true;
+        if self.blocks.is_empty() && self.epoch <= epoch {
+            self.epoch = epoch.saturating_add(1);
+            self.newest = self.epoch;
+        }
     }
 
     /// Drops one block.

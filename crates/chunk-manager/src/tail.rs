@@ -91,6 +91,11 @@ impl Tail {
             .collect()
     }
 
+    /// Whether storing any piece failed.
+    pub(crate) fn has_left(&self) -> bool {
+        self.pieces.values().any(|piece| piece.is_left)
+    }
+
     /// The bytes at `offset`, at most `max`, if they are here.
     pub(crate) fn get(&self, offset: u64, max: usize) -> Option<Bytes> {
         let (&start, piece) = self.pieces.range(..=offset).next_back()?;

@@ -26,7 +26,7 @@ pub(crate) const PASS_THROUGH_WINDOW: u64 = RING / 2;
 const PATIENCE: u64 = 4 * BATCH;
 /// How long to wait for the index once so many are gathered: a fast origin sends them before one flush of
 /// a healthy disk is over. Readers have those bytes already, about a second of film.
-const INDEX_WAIT: Duration = Duration::from_millis(500);
+pub(crate) const INDEX_WAIT: Duration = Duration::from_millis(500);
 /// How long to leave a store alone after it failed.
 pub(crate) const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -109,6 +109,14 @@ impl Writer {
             self.live.generation().await;
         }
         self.write().await;
+    }
+
+    /// Offers to the store what it refused before.
+    pub(crate) async fn offer_left(mut self, generation: GenerationId) {
+        let left = self.live.lock().tail.take_left();
+        if !left.is_empty() {
+            self.store(generation, left).await;
+        }
     }
 
     async fn write(&mut self) {
@@ -215,6 +223,8 @@ impl Writer {
         };
         match self.inner.bytes.write(key, part.offset, part.pieces).await {
             Ok(()) => {
+                // On disk, whatever becomes of the segment.
+                self.reservation.spend(&self.live, key, part.range);
                 self.inner
                     .counters
                     .store_failing
@@ -228,9 +238,10 @@ impl Writer {
                         range: part.range,
                     });
                 }
-                if stored.is_some() {
-                    self.reservation
-                        .spend(&self.live, generation, part.segment, part.range);
+                if stored.is_none() {
+                    // Nobody will read the file that was written to; it goes with its epoch.
+                    self.live.shrink(part.segment, vec![epoch]);
+                    self.inner.dirty.mark(&self.live);
                 }
                 if was_failing {
                     self.inner.tell(Input::WindowCapped {
@@ -293,12 +304,13 @@ impl Writer {
             source: self.live.source,
             bytes: Some(PASS_THROUGH_WINDOW),
         });
+        self.inner.mend_later(&self.live);
     }
 }
 
 impl Inner {
     /// Makes the index know a representation that it could not take before.
-    fn index_again(self: &Arc<Self>, live: &Arc<Live>) {
+    pub(crate) fn index_again(self: &Arc<Self>, live: &Arc<Live>) {
         let Some(meta) = live.lock().meta.clone() else {
             return;
         };

@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// Segments read since the index was last told.
     pub(crate) touched: BTreeSet<u32>,
     pub(crate) caching: Caching,
+    /// Whether somebody is about to try again what could not be stored.
+    pub(crate) is_mending: bool,
     /// Raised with each failure, so that a waiter can tell one that happened while it waited.
     pub(super) failures: u64,
     pub(super) failure: Option<Failure>,
@@ -104,6 +106,7 @@ impl State {
             positions: BTreeMap::new(),
             touched: BTreeSet::new(),
             caching: Caching::On,
+            is_mending: false,
             failures: 0,
             failure: None,
             is_failing: false,

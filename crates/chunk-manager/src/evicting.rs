@@ -1,0 +1,219 @@
+//! Making room: what was used least recently goes first, and nothing that is being read.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chunk_core::scheduler::Input;
+use chunk_core::{ByteRange, EntryId, GenerationId};
+use chunk_ports::{CacheEvent, SegmentKey, StoreWrite};
+
+use crate::counters::add;
+use crate::error::ManagerError;
+use crate::inner::Inner;
+use crate::live::Live;
+use crate::space::Item;
+
+impl Inner {
+    /// Looks at the free space at most once a second: that is often enough against a link, and cheap.
+    pub(crate) async fn observe_free_space(&self) {
+        const EVERY: Duration = Duration::from_secs(1);
+        let now = self.clock.now();
+        {
+            let mut state = self.space.lock();
+            if state.free_seen.is_some_and(|seen| now.since(seen) < EVERY) {
+                return;
+            }
+            state.free_seen = Some(now);
+        }
+        if let Ok(Some(free)) = self.bytes.free_space().await {
+            self.space.lock().ledger.observe_free(free);
+        }
+    }
+
+    /// Evicts what is above cap or floor, as far as it may go.
+    pub(crate) async fn evict_excess(self: &Arc<Self>) {
+        self.observe_free_space().await;
+        let excess = self.space.excess();
+        if excess > 0
+            && let Err(error) = self.make_room(excess).await
+        {
+            tracing::warn!(%error, "nothing could be evicted");
+        }
+    }
+
+    /// Evicts until at least `missing` bytes are free or nothing is left to evict; returns how many went.
+    pub(crate) async fn make_room(self: &Arc<Self>, missing: u64) -> Result<u64, ManagerError> {
+        let Ok(_permit) = self.space.evicting.acquire().await else {
+            return Ok(0);
+        };
+        let mut freed = 0;
+        while freed < missing {
+            let Some(item) = self.next_victim() else {
+                break;
+            };
+            match item {
+                Item::Entry { entry, .. } => self.take_apart(item, entry).await?,
+                Item::Segment {
+                    entry,
+                    generation,
+                    segment,
+                } => freed += self.evict_segment(entry, generation, segment).await?,
+            }
+        }
+        if freed > 0 {
+            add(&self.counters.evicted_bytes, freed);
+        }
+        Ok(freed)
+    }
+
+    /// The segment used least recently that is neither pinned nor being read.
+    fn next_victim(&self) -> Option<Item> {
+        let window = self.limits().initial_buffer;
+        let lives = self.all_lives();
+        let state = self.space.lock();
+        state
+            .index
+            .older_than(i64::MAX)
+            .map(|victim| victim.key)
+            .filter(|item| !state.pinned.contains(&item.entry()))
+            .find(|item| match *item {
+                Item::Entry { .. } => true,
+                Item::Segment {
+                    generation,
+                    segment,
+                    ..
+                } => !lives.iter().any(|live| {
+                    live.generation_now() == Some(generation)
+                        && is_being_read(live, segment, window)
+                }),
+            })
+    }
+
+    /// Learns an entry's segments, so that some of them can go and others stay.
+    async fn take_apart(self: &Arc<Self>, item: Item, entry: EntryId) -> Result<(), ManagerError> {
+        // Nobody removes the entry, or opens it, between the look at its rows and their entry in the books.
+        let _settled = self.entries.write().await;
+        let record = match self.key_of(entry) {
+            Some(key) => self.store.entry(&key).await?,
+            None => None,
+        };
+        let current =
+            record.and_then(|record| record.current.map(|current| (current, record.pinned)));
+        if let Some((current, pinned)) = current
+            && current.id == item.generation()
+        {
+            let segments = self.store.segments(current.id).await?;
+            self.space.opened(entry, &current, &segments, pinned);
+            return Ok(());
+        }
+        // Another version has taken its place.
+        self.remove_retired().await?;
+        // What could not be removed stays counted.
+        self.space.lock().index.remove(item);
+        Ok(())
+    }
+
+    /// The open representation of a generation, be it its entry's current one or a former one.
+    fn live_of(&self, generation: GenerationId) -> Option<Arc<Live>> {
+        self.all_lives()
+            .into_iter()
+            .find(|live| live.generation_now() == Some(generation))
+    }
+
+    /// Row first, then bytes: a crash in between leaves an orphan, never a row without bytes.
+    async fn evict_segment(
+        &self,
+        entry: EntryId,
+        generation: GenerationId,
+        segment: u32,
+    ) -> Result<u64, ManagerError> {
+        let mut live = self.live_of(generation);
+        let mut settled = None;
+        if live.is_none() {
+            // Nobody may open it by a row that is going away, and write where bytes are being removed.
+            settled = Some(self.entries.write().await);
+            live = self.live_of(generation);
+        }
+        let mut keys: BTreeSet<SegmentKey> = BTreeSet::new();
+        let mut former = Vec::new();
+        if let Some(live) = &live {
+            settled = None;
+            // A write that is under way ends first, or its bytes would stay when the others go. Later ones go
+            // to the next epoch.
+            let _still = live.writing.write().await;
+            let mut forgotten = None;
+            {
+                let mut state = live.lock();
+                let size = state.meta.as_ref().map_or(0, |meta| meta.segment_size);
+                let total = state.total_len().unwrap_or(u64::MAX);
+                let start = u64::from(segment).saturating_mul(size);
+                if let Some(range) =
+                    ByteRange::try_new(start, start.saturating_add(size).min(total))
+                {
+                    state.forget(range);
+                    forgotten = Some(range);
+                }
+                former = state.segments.entry(segment).or_default().begin_epoch();
+            }
+            if let Some(range) = forgotten {
+                self.tell(Input::Forgotten {
+                    source: live.source,
+                    range,
+                });
+            }
+            keys.extend(self.files_of(generation, segment));
+        } else {
+            keys.extend(self.files_of(generation, segment));
+            let row = self.store.segment(generation, segment).await?;
+            former.extend(row.map(|row| row.epoch));
+        }
+        keys.extend(former.iter().map(|&epoch| SegmentKey {
+            generation,
+            segment,
+            epoch,
+        }));
+        {
+            let _alone = self.recording.lock().await;
+            let remove = StoreWrite::RemoveSegments {
+                generation,
+                segments: vec![segment],
+            };
+            if let Err(error) = self.commit_now(vec![remove]).await {
+                // The row must still go; its bytes stay, and count, until then.
+                if let Some(live) = &live {
+                    live.shrink(segment, former);
+                    self.dirty.mark(live);
+                }
+                return Err(error.into());
+            }
+        }
+        let keys: Vec<SegmentKey> = keys.into_iter().collect();
+        self.bytes.remove(keys.clone()).await?;
+        let bytes = self.space.removed(entry, &keys);
+        drop(settled);
+        if let Some(key) = self.key_of(entry) {
+            self.events.publish(CacheEvent::evicted(key, bytes));
+        }
+        Ok(bytes)
+    }
+
+    fn files_of(&self, generation: GenerationId, segment: u32) -> Vec<SegmentKey> {
+        let mut files = self.space.files(generation);
+        files.retain(|key| key.segment == segment);
+        files
+    }
+}
+
+/// Whether a reader stands in the segment or will come to it within its window.
+fn is_being_read(live: &Live, segment: u32, window: u64) -> bool {
+    let state = live.lock();
+    let size = state.meta.as_ref().map_or(1, |meta| meta.segment_size);
+    let start = u64::from(segment).saturating_mul(size);
+    let Some(range) = ByteRange::try_new(start, start.saturating_add(size)) else {
+        return false;
+    };
+    state.positions.values().any(|&position| {
+        ByteRange::with_len(position, window.max(1)).is_ok_and(|needed| needed.overlaps(range))
+    })
+}

@@ -1,0 +1,72 @@
+//! Trying again what could not be stored, without anybody having to come for it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use chunk_ports::Clock;
+
+use crate::inner::Inner;
+use crate::live::{Caching, Live};
+use crate::writer::{INDEX_WAIT, STORE_RETRY, Writer};
+
+/// The longest pause between two attempts: each may fetch again what durable requests want.
+const LONGEST: Duration = Duration::from_secs(80);
+
+impl Inner {
+    /// Sees to it that `live` is stored once that works again, whether or not more bytes come.
+    pub(crate) fn mend_later(self: &Arc<Self>, live: &Arc<Live>) {
+        if !std::mem::replace(&mut live.lock().is_mending, true) {
+            let clock = Arc::clone(&self.clock);
+            tokio::spawn(mend(clock, Arc::downgrade(self), Arc::downgrade(live)));
+        }
+    }
+
+    /// Offers to the stores what they have refused; returns whether nothing is left to do.
+    async fn mend_now(self: &Arc<Self>, live: &Arc<Live>) -> bool {
+        let is_over = || {
+            let state = live.lock();
+            state.is_given_up() || state.is_closed || state.caching == Caching::Never
+        };
+        if !is_over() && !self.is_closed.load(Ordering::Acquire) {
+            self.index_again(live);
+            let enough = self.clock.now() + INDEX_WAIT;
+            let generation = tokio::select! {
+                biased;
+                generation = live.generation() => generation,
+                () = self.clock.sleep_until(enough) => None,
+            };
+            let Some(generation) = generation else {
+                return false;
+            };
+            let writer = Writer::new(Arc::clone(self), Arc::clone(live));
+            writer.offer_left(generation).await;
+            if !live.lock().tail.has_left() {
+                // What was in memory only, and had to go, comes from the origin again.
+                self.resume_jobs(live);
+            }
+        }
+        let is_over = is_over() || self.is_closed.load(Ordering::Acquire);
+        let has_jobs = !self.jobs().rows(live.entry).is_empty();
+        let mut state = live.lock();
+        let is_done =
+            is_over || !state.tail.has_left() && (state.caching == Caching::On || !has_jobs);
+        state.is_mending = !is_done;
+        is_done
+    }
+}
+
+/// Holds neither the manager nor the entry between attempts: both may end meanwhile.
+async fn mend(clock: Arc<dyn Clock>, inner: Weak<Inner>, live: Weak<Live>) {
+    let mut pause = STORE_RETRY;
+    loop {
+        clock.sleep_until(clock.now() + pause).await;
+        let (Some(inner), Some(live)) = (inner.upgrade(), live.upgrade()) else {
+            return;
+        };
+        if inner.mend_now(&live).await {
+            return;
+        }
+        pause = (pause * 2).min(LONGEST);
+    }
+}
