@@ -83,6 +83,10 @@ impl Line {
         }
     }
 
+    pub(super) const fn set_rate(&mut self, rate: u64) {
+        self.link.rate = rate;
+    }
+
     pub(super) fn open(
         &mut self,
         now: Tick,

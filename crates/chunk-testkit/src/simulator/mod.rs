@@ -21,21 +21,23 @@
 //! ```
 
 mod link;
+pub mod optimum;
 mod random;
 mod viewer;
+pub mod workload;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
 use chunk_core::scheduler::{Action, Config, Input, ReaderId, RunId, Scheduler, SourceId, Start};
-use chunk_core::{ByteRange, RangeSet, Tick};
+use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
 use link::Line;
 pub use link::Link;
 use random::Random;
 pub use viewer::Player;
-use viewer::Viewer;
+use viewer::{Pace, Viewer};
 
 /// The scheduler, the link and the viewers.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Simulation {
     trace: Trace,
     /// What viewers have read, and of which file.
     read: BTreeMap<SourceId, RangeSet>,
+    /// What was fetched for nobody in particular.
+    precached: BTreeSet<SourceId>,
 }
 
 /// What a simulation came to.
@@ -71,10 +75,12 @@ pub struct Report {
     pub played: Duration,
     /// Bytes that left the origin, those on the wire of an aborted request included.
     pub origin_bytes: u64,
-    /// Bytes that left the origin and no viewer read.
+    /// Bytes that left the origin, and no viewer read nor anybody asked for in advance.
     pub wasted: u64,
     /// Bytes that copies read.
     pub copied: u64,
+    /// Bytes that arrived of files asked for in advance.
+    pub precached: u64,
     /// Requests to the origin.
     pub requests: u64,
     /// Orders of the scheduler.
@@ -100,42 +106,106 @@ impl Simulation {
             report: Report::default(),
             trace: Trace::new(),
             read: BTreeMap::new(),
+            precached: BTreeSet::new(),
         }
     }
 
     /// A player starts at the beginning of a file of its own of `len` bytes.
-    pub fn add_player(&mut self, len: u64, player: Player) {
+    pub fn add_player(&mut self, len: u64, player: Player) -> ReaderId {
         let viewer = Viewer::player(player, len, self.now, &mut self.random);
-        self.add(len, viewer, RangeSet::new());
+        self.add(len, viewer, RangeSet::new())
     }
 
     /// Somebody copies a file of `len` bytes as fast as it comes.
-    pub fn add_copy(&mut self, len: u64) {
-        self.add_copy_of_the_rest(len, RangeSet::new());
+    pub fn add_copy(&mut self, len: u64) -> ReaderId {
+        self.add_copy_of_the_rest(len, RangeSet::new())
     }
 
     /// The same where `present` is there already.
-    pub fn add_copy_of_the_rest(&mut self, len: u64, present: RangeSet) {
-        self.add(len, Viewer::copy(len), present);
+    pub fn add_copy_of_the_rest(&mut self, len: u64, present: RangeSet) -> ReaderId {
+        self.add(len, Viewer::copy(len), present)
     }
 
-    fn add(&mut self, len: u64, viewer: Viewer, present: RangeSet) {
-        let number = self.lengths.len() as u64 + 1;
-        let (source, reader) = (SourceId::new(number), ReaderId::new(number));
-        self.lengths.insert(source, len);
+    /// A file of `len` bytes is asked for in advance, at that level.
+    pub fn add_precache(&mut self, len: u64, priority: Priority) {
+        let source = self.open(len, RangeSet::new());
+        self.precached.insert(source);
+        if let Some(range) = ByteRange::try_new(0, len) {
+            self.tell(Input::Requested {
+                source,
+                range,
+                priority,
+            });
+        }
+    }
+
+    fn add(&mut self, len: u64, viewer: Viewer, present: RangeSet) -> ReaderId {
+        let source = self.open(len, present);
+        let reader = ReaderId::new(source.get());
         self.viewers.insert(reader, viewer);
-        self.tell(Input::SourceOpened {
-            source,
-            total_len: Some(len),
-            accepts_ranges: true,
-            present,
-        });
         self.tell(Input::ReaderOpened {
             reader,
             source,
             start: Start::At(0),
             end: None,
         });
+        reader
+    }
+
+    fn open(&mut self, len: u64, present: RangeSet) -> SourceId {
+        let source = SourceId::new(self.lengths.len() as u64 + 1);
+        self.lengths.insert(source, len);
+        self.tell(Input::SourceOpened {
+            source,
+            total_len: Some(len),
+            accepts_ranges: true,
+            present,
+        });
+        source
+    }
+
+    /// From now on the link carries `rate` bytes a second in all; 0 is a dead line.
+    pub const fn set_rate(&mut self, rate: u64) {
+        self.line.set_rate(rate);
+    }
+
+    /// A player seeks now.
+    pub fn seek(&mut self, reader: ReaderId, position: u64) {
+        if let Some(viewer) = self.viewers.get_mut(&reader) {
+            viewer.jump(self.now, position);
+            self.tell(Input::ReaderSought { reader, position });
+        }
+    }
+
+    /// A player shows no new picture until [`Self::resume`]; it goes on filling its buffer.
+    pub fn pause(&mut self, reader: ReaderId) {
+        if let Some(viewer) = self.viewers.get_mut(&reader) {
+            viewer.set_pace(Pace::Paused);
+        }
+    }
+
+    /// A paused player plays on.
+    pub fn resume(&mut self, reader: ReaderId) {
+        if let Some(viewer) = self.viewers.get_mut(&reader) {
+            viewer.set_pace(Pace::Playing);
+        }
+    }
+
+    /// A viewer goes away; returns what [`Self::waited`] said last.
+    pub fn leave(&mut self, reader: ReaderId) -> Duration {
+        let waited = self.waited(reader);
+        if self.viewers.remove(&reader).is_some() {
+            self.tell(Input::ReaderGone { reader });
+        }
+        waited
+    }
+
+    /// For how long a player has had no picture until now: starts, seeks and stalls, pauses not counted.
+    #[must_use]
+    pub fn waited(&self, reader: ReaderId) -> Duration {
+        self.viewers
+            .get(&reader)
+            .map_or(Duration::ZERO, Viewer::waited)
     }
 
     /// Lets `time` pass and reports on all of it since the start.
@@ -177,7 +247,15 @@ impl Simulation {
         }
         self.report.trace = self.trace.0;
         let read: u64 = self.read.values().map(RangeSet::len).sum();
-        self.report.wasted = self.report.origin_bytes.saturating_sub(read);
+        let present = self
+            .precached
+            .iter()
+            .filter_map(|&source| self.scheduler.present(source));
+        self.report.precached = present.map(RangeSet::len).sum();
+        self.report.wasted = self
+            .report
+            .origin_bytes
+            .saturating_sub(read + self.report.precached);
         self.report
     }
 

@@ -71,6 +71,15 @@ pub(super) struct Viewer {
     /// Since when its buffer is full.
     full_since: Option<Tick>,
     is_waiting: bool,
+    pace: Pace,
+    waited: Duration,
+}
+
+/// Whether its viewer wants to see a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    Playing,
+    Paused,
 }
 
 const SECOND: u128 = 1_000_000_000;
@@ -94,6 +103,12 @@ impl Player {
     fn least(&self) -> u128 {
         self.burst().max(1)
     }
+
+    /// With how many bytes it starts, and goes on after a stall.
+    #[must_use]
+    pub fn start_bytes(&self) -> u64 {
+        u64::try_from(self.least()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Viewer {
@@ -107,6 +122,8 @@ impl Viewer {
             next_seek: player.seeks.map(|time| now + random.around(time)),
             full_since: None,
             is_waiting: true,
+            pace: Pace::Playing,
+            waited: Duration::ZERO,
         }
     }
 
@@ -120,6 +137,8 @@ impl Viewer {
             next_seek: None,
             full_since: None,
             is_waiting: true,
+            pace: Pace::Playing,
+            waited: Duration::ZERO,
         }
     }
 
@@ -136,7 +155,7 @@ impl Viewer {
         } else {
             0
         };
-        let drains = (self.state == State::Playing && buffered > target).then(|| {
+        let drains = (self.is_playing() && buffered > target).then(|| {
             let bytes = self.buffered - target * SECOND;
             let nanos = bytes.div_ceil(u128::from(player.rate.max(1)));
             now + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -146,13 +165,29 @@ impl Viewer {
 
     /// Plays for `time`, which nothing interrupts.
     pub(super) fn play(&mut self, time: Duration, report: &mut Report) {
-        if let Some(player) = self.player
-            && self.state == State::Playing
-        {
+        let Some(player) = self.player else {
+            return;
+        };
+        if self.is_playing() {
             let wanted = u128::from(player.rate) * time.as_nanos();
             self.buffered = self.buffered.saturating_sub(wanted);
             report.played += time;
+        } else if self.pace == Pace::Playing {
+            self.waited += time;
         }
+    }
+
+    fn is_playing(&self) -> bool {
+        self.state == State::Playing && self.pace == Pace::Playing
+    }
+
+    /// How long there was no picture where there should have been one.
+    pub(super) const fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    pub(super) const fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// Seeks where it is time; returns where to. At the end it starts over.
@@ -165,12 +200,17 @@ impl Viewer {
         }
         let to = if is_over { 0 } else { random.below(self.len) };
         self.next_seek = player.seeks.map(|time| now + random.around(time));
-        self.position = to;
+        self.jump(now, to);
+        Some(to)
+    }
+
+    /// Throws its buffer away and starts again from there.
+    pub(super) fn jump(&mut self, now: Tick, position: u64) {
+        self.position = position.min(self.len);
         self.buffered = 0;
         self.state = State::Starting(now);
         self.full_since = None;
         self.is_waiting = true;
-        Some(to)
     }
 
     /// Reads what it has room for; `None` where nothing changed.
