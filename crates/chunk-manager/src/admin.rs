@@ -13,6 +13,7 @@ use crate::error::ManagerError;
 use crate::live::Live;
 use crate::manager::ChunkManager;
 use crate::status::{EntryState, EntryStatus};
+use crate::timeline::{Happening, Span};
 
 impl ChunkManager {
     /// Every entry at a glance, in order of number.
@@ -184,6 +185,10 @@ impl ChunkManager {
         }
         self.inner.space.pin(record.id, false);
         self.inner.forget_key(record.id);
+        let now = self.inner.clock.now();
+        self.inner
+            .timeline
+            .note(now, &record.key, Span::ALL, Happening::Evicted);
         self.inner
             .events
             .publish(CacheEvent::evicted(Arc::clone(&record.key), freed));

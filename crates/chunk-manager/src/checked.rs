@@ -175,6 +175,7 @@ fn forget(inner: &Arc<Inner>, live: &Arc<Live>, position: u64, len: u64) {
         .min(total_len);
     if let Some(range) = ByteRange::try_new(start, end) {
         live.forget(range);
+        inner.note_forgotten(live, range);
         inner.tell(Input::Forgotten {
             source: live.source,
             range,

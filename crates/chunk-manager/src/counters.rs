@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::status::Statistics;
+use chunk_core::Priority;
+
+use crate::status::{LevelStatistics, Statistics};
 
 macro_rules! counters {
     ($($name:ident),* $(,)?) => {
@@ -10,6 +12,7 @@ macro_rules! counters {
         pub(crate) struct Counters {
             $(pub(crate) $name: AtomicU64,)*
             pub(crate) store_failing: AtomicBool,
+            pub(crate) levels: Levels,
         }
 
         impl Counters {
@@ -17,6 +20,7 @@ macro_rules! counters {
                 Statistics {
                     $($name: self.$name.load(Ordering::Relaxed),)*
                     store_failing: self.store_failing.load(Ordering::Relaxed),
+                    levels: Priority::ALL.map(|level| self.levels.of(level).snapshot()),
                 }
             }
         }
@@ -43,7 +47,46 @@ counters!(
     evicted_bytes,
     checksum_failures,
     commits,
+    stalls,
+    stall_nanos,
 );
+
+/// What is counted for each level on its own.
+#[derive(Debug, Default)]
+pub(crate) struct Levels {
+    critical: Level,
+    high: Level,
+    medium: Level,
+    low: Level,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    pub(crate) first_byte_count: AtomicU64,
+    pub(crate) first_byte_nanos: AtomicU64,
+    pub(crate) bytes_from_origin: AtomicU64,
+}
+
+impl Levels {
+    pub(crate) const fn of(&self, level: Priority) -> &Level {
+        match level {
+            Priority::Critical => &self.critical,
+            Priority::High => &self.high,
+            Priority::Medium => &self.medium,
+            Priority::Low => &self.low,
+        }
+    }
+}
+
+impl Level {
+    fn snapshot(&self) -> LevelStatistics {
+        LevelStatistics {
+            first_byte_count: self.first_byte_count.load(Ordering::Relaxed),
+            first_byte_nanos: self.first_byte_nanos.load(Ordering::Relaxed),
+            bytes_from_origin: self.bytes_from_origin.load(Ordering::Relaxed),
+        }
+    }
+}
 
 /// Raises a counter.
 pub(crate) fn add(counter: &AtomicU64, by: u64) {

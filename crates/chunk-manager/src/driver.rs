@@ -17,6 +17,7 @@ use crate::error::OpenError;
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::run::{RunControl, RunTask, is_page_for_media};
+use crate::timeline::{Happening, InFlight, RunAccount, Span, Step, reason};
 use crate::waiters::Told;
 
 /// How long an entry stays open after its last reader: players close and reopen.
@@ -69,6 +70,11 @@ pub(crate) enum Command {
         source: SourceId,
         answer: oneshot::Sender<Activity>,
     },
+    Explain {
+        source: SourceId,
+        offset: u64,
+        answer: oneshot::Sender<InFlight>,
+    },
     Shutdown {
         done: oneshot::Sender<()>,
     },
@@ -92,6 +98,7 @@ pub(crate) struct Driver {
     /// When to look whether a source without readers can be closed.
     idle: BTreeMap<SourceId, Tick>,
     tasks: JoinSet<()>,
+    step: Step,
 }
 
 impl Driver {
@@ -109,6 +116,7 @@ impl Driver {
             errors: HashMap::new(),
             idle: BTreeMap::new(),
             tasks: JoinSet::new(),
+            step: Step::default(),
         }
     }
 
@@ -194,6 +202,14 @@ impl Driver {
                 };
                 let _ = answer.send(activity);
             }
+            Command::Explain {
+                source,
+                offset,
+                answer,
+            } => {
+                let runs = self.runs.values().map(AsRef::as_ref);
+                let _ = answer.send(InFlight::of(runs, self.scheduler.queue(), source, offset));
+            }
             Command::Shutdown { done } => return Some(done),
         }
         None
@@ -209,13 +225,16 @@ impl Driver {
                     start,
                     end,
                     until,
-                    ..
+                    level,
                 } => {
                     let Some(live) = self.lives.get(&source) else {
                         self.handle(Input::Finished { run });
                         continue;
                     };
-                    let control = Arc::new(RunControl::new(until, end));
+                    let now = self.inner.clock.now();
+                    let account = RunAccount::new(run, level, live, start, now);
+                    self.step.started(&self.inner.timeline, &account, live, end);
+                    let control = Arc::new(RunControl::new(until, end, account));
                     self.runs.insert(run, Arc::clone(&control));
                     let task = RunTask {
                         inner: Arc::clone(&self.inner),
@@ -235,11 +254,14 @@ impl Driver {
                 Action::Shorten { run, end } => {
                     if let Some(control) = self.runs.get(&run) {
                         control.shorten(end);
+                        let now = self.inner.clock.now();
+                        Step::shortened(&self.inner.timeline, now, &control.account, end);
                     }
                 }
                 Action::Abort { run } => {
                     if let Some(control) = self.runs.get(&run) {
                         control.abort();
+                        self.step.stopped(control);
                     }
                 }
                 Action::Ended {
@@ -253,11 +275,17 @@ impl Driver {
                             .errors
                             .remove(&source)
                             .unwrap_or(OpenError::Unreachable);
-                        live.fail(error, self.inner.clock.now());
+                        let now = self.inner.clock.now();
+                        let reason = reason(&error);
+                        let what = Happening::GaveUp { reason };
+                        self.inner.timeline.note(now, &live.key, Span::ALL, what);
+                        live.fail(error, now);
                     }
                 }
             }
         }
+        self.step
+            .settle(&self.inner.timeline, self.inner.clock.now());
         let counters = &self.inner.counters;
         set(&counters.active_runs, self.scheduler.active_runs() as u64);
         set(&counters.held_runs, self.scheduler.held_runs() as u64);
@@ -302,11 +330,14 @@ impl Driver {
     }
 
     fn run_ended(&mut self, run: RunId, live: &Arc<Live>, result: Result<(), FetchError>) {
-        self.runs.remove(&run);
+        let control = self.runs.remove(&run);
+        let (inner, control) = (Arc::clone(&self.inner), control.as_ref());
         let Err(error) = result else {
+            self.step.ended(&inner, control, Ok(()));
             self.handle(Input::Finished { run });
             return;
         };
+        let told = error.to_string();
         tracing::debug!(key = %live.key, %error, "a run failed");
         if let FetchError::Changed { now } = &error {
             let is_page = live
@@ -315,6 +346,7 @@ impl Driver {
                 .as_ref()
                 .is_some_and(|meta| is_page_for_media(&meta.representation, now));
             if !is_page {
+                self.step.ended(&inner, control, Err((&told, None)));
                 self.handle(Input::Finished { run });
                 self.supersede(live);
                 return;
@@ -335,13 +367,26 @@ impl Driver {
         } else {
             Failure::Permanent
         };
+        let before = self.scheduler.poll_timeout();
         self.handle(Input::Failed { run, failure });
+        // What the scheduler waits for now and did not before is to try again.
+        let now = self.inner.clock.now();
+        let retry_in = self
+            .scheduler
+            .poll_timeout()
+            .filter(|&at| at > now && before.is_none_or(|before| at < before))
+            .map(|at| at.since(now));
+        self.step.ended(&inner, control, Err((&told, retry_in)));
     }
 
     /// The origin has another representation: what is missing of this one will stay missing, and the
     /// next one to open the entry starts a new generation.
     fn supersede(&mut self, live: &Arc<Live>) {
         self.inner.start_over(live);
+        let now = self.inner.clock.now();
+        self.inner
+            .timeline
+            .note(now, &live.key, Span::ALL, Happening::Replaced);
         live.supersede();
         self.handle(Input::SourceFailed {
             source: live.source,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use chunk_core::scheduler::{Input, ReaderId, SourceId};
-use chunk_core::{BLOCK_SIZE, CacheKey, ChunkSize, EntryId, GenerationId};
+use chunk_core::{BLOCK_SIZE, ByteRange, CacheKey, ChunkSize, EntryId, GenerationId};
 use chunk_ports::{
     ByteStore, ChunkFetcher, ChunkStore, ChunkStoreError, Clock, EntryRecord, EventSink,
     GenerationRecord, Resource, SegmentSummary,
@@ -22,6 +22,7 @@ use crate::memory::MemoryBudget;
 use crate::options::Limits;
 use crate::recorder::Dirty;
 use crate::space::Space;
+use crate::timeline::{Happening, Ring};
 
 /// The live representation of each key, one at a time; the cell makes loading it happen once.
 pub(crate) type Registry = HashMap<Arc<CacheKey>, Arc<OnceCell<Arc<Live>>>>;
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) limits: RwLock<Limits>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) counters: Counters,
+    pub(crate) timeline: Ring,
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) space: Space,
     pub(crate) dirty: Dirty,
@@ -91,6 +93,7 @@ impl Inner {
         Self {
             memory: Arc::new(MemoryBudget::new(parts.limits.memory)),
             space: Space::new(&parts.limits),
+            timeline: Ring::new(parts.clock.now()),
             store: parts.store,
             bytes: parts.bytes,
             fetcher: parts.fetcher,
@@ -126,6 +129,13 @@ impl Inner {
     /// Hands a fact to the driver. After shutdown it is dropped, because nothing acts on it any more.
     pub(crate) fn tell(&self, input: Input) {
         drop(self.commands.send(Command::Input(input)));
+    }
+
+    /// Remembers that bytes count as missing because they could not be trusted.
+    pub(crate) fn note_forgotten(&self, live: &Live, range: ByteRange) {
+        let now = self.clock.now();
+        self.timeline
+            .note(now, &live.key, range, Happening::Forgotten);
     }
 
     pub(crate) fn check_open(&self) -> Result<(), ManagerError> {

@@ -22,6 +22,7 @@ use crate::live::Live;
 use crate::options::{First, Limits};
 use crate::status::Statistics;
 use crate::subscription::ChunkSubscription;
+use crate::timeline::Happening;
 use crate::waiters::Told;
 use crate::writer::Writer;
 
@@ -292,6 +293,10 @@ impl ChunkManager {
             .into());
         }
         live.publish(start, &data);
+        let now = self.inner.clock.now();
+        self.inner
+            .timeline
+            .note(now, &live.key, range, Happening::Supplied);
         self.inner.tell(Input::Supplied {
             source: live.source,
             range,
@@ -464,6 +469,12 @@ impl ChunkManager {
                 self.inner.dirty.mark_jobs(live.entry);
             }
         }
+        let now = self.inner.clock.now();
+        let what = Happening::Requested {
+            range,
+            level: priority,
+        };
+        self.inner.timeline.note(now, &live.key, range, what);
         self.inner.tell(Input::Requested {
             source: live.source,
             range,

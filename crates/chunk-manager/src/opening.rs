@@ -113,6 +113,7 @@ impl Inner {
         };
         let mut reader = ChunkReader::open(Arc::clone(self), Arc::clone(live), start, probed_end);
         if !is_known {
+            reader.awaits_answer();
             located(live, reader.seen_failures()).await?;
         }
         let total_len = live.lock().total_len();

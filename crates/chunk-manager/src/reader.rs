@@ -28,6 +28,8 @@ const REPORT_EVERY: u64 = 256 * 1024;
 const STORE_READ: usize = 256 * 1024;
 /// Pauses below this are not worth telling: a socket buffer draining.
 const SHORTEST_IDLE: Duration = Duration::from_millis(10);
+/// A wait above this is a stall: two or three frames of a film, more than a player's output holds ready.
+const STALL: Duration = Duration::from_millis(100);
 
 type StoreRead = Pin<Box<dyn Future<Output = Result<Option<Bytes>, ReadError>> + Send>>;
 
@@ -51,6 +53,13 @@ pub struct ChunkReader {
     /// The source's failures when the present wait began.
     seen_failures: u64,
     waiting_since: Option<Tick>,
+    /// Whether the timeline knows that it waits.
+    is_wait_noted: bool,
+    /// Whether the reader had been given bytes since it was opened or sought when the wait began: then a wait is
+    /// a stall.
+    is_stall: bool,
+    /// Whether it has been given none yet.
+    is_fresh: bool,
     /// Whether the bytes in `rest` were there when they were looked for.
     is_hit: bool,
     /// When bytes were last handed out.
@@ -101,6 +110,9 @@ impl ChunkReader {
             token: None,
             seen_failures,
             waiting_since: None,
+            is_wait_noted: false,
+            is_stall: false,
+            is_fresh: true,
             is_hit: false,
             served_at: None,
             idle: Duration::ZERO,
@@ -117,6 +129,26 @@ impl ChunkReader {
             self.start = Start::At(total_len.saturating_sub(len));
             self.position = total_len.saturating_sub(len);
             self.reported = self.position;
+        }
+    }
+
+    /// The reader waits to learn what the entry is.
+    pub(crate) fn awaits_answer(&mut self) {
+        self.begin_wait(self.inner.clock.now());
+    }
+
+    fn begin_wait(&mut self, now: Tick) {
+        self.is_wait_noted = true;
+        let (key, offset) = (&self.live.key, self.position);
+        self.inner
+            .timeline
+            .begin_wait(now, key, self.id, offset, self.is_fresh);
+    }
+
+    fn end_wait(&mut self, is_served: bool) {
+        if std::mem::take(&mut self.is_wait_noted) {
+            let now = self.inner.clock.now();
+            self.inner.timeline.end_wait(now, self.id, is_served);
         }
     }
 
@@ -168,6 +200,7 @@ impl ChunkReader {
         self.position = position;
         self.reported = position;
         self.served_at = None;
+        self.is_fresh = true;
         self.idle = Duration::ZERO;
         self.note_position();
         self.inner.tell(Input::ReaderSought {
@@ -266,6 +299,7 @@ impl ChunkReader {
             Poll::Ready(Ok(found)) => found,
             Poll::Ready(Err(error)) => {
                 self.waiting_since = None;
+                self.end_wait(false);
                 return Poll::Ready(Err(error));
             }
             Poll::Pending => {
@@ -295,17 +329,28 @@ impl ChunkReader {
         if self.waiting_since.is_some() {
             return;
         }
-        self.waiting_since = Some(self.inner.clock.now());
-        self.served_at = None;
+        let now = self.inner.clock.now();
+        self.waiting_since = Some(now);
+        self.is_stall = self.served_at.take().is_some();
+        self.begin_wait(now);
         add(&self.inner.counters.misses, 1);
         self.report(true);
     }
 
     fn note_found(&mut self) {
         let now = self.inner.clock.now();
+        self.end_wait(true);
+        self.is_fresh = false;
         self.is_hit = self.waiting_since.is_none();
         if let Some(since) = self.waiting_since.take() {
             let waited = now.since(since);
+            if std::mem::take(&mut self.is_stall) && waited > STALL {
+                add(&self.inner.counters.stalls, 1);
+                add(
+                    &self.inner.counters.stall_nanos,
+                    u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
+                );
+            }
             add(&self.inner.counters.first_byte_count, 1);
             add(
                 &self.inner.counters.first_byte_nanos,
@@ -370,12 +415,14 @@ impl ChunkReader {
 
     fn stop_waiting(&mut self) {
         self.waiting_since = None;
+        self.end_wait(false);
         self.live.lock().waiters.remove(&mut self.token);
     }
 }
 
 impl Drop for ChunkReader {
     fn drop(&mut self) {
+        self.end_wait(false);
         self.live.reader_went(self.id, self.token.take());
         self.inner
             .counters

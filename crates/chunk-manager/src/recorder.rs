@@ -16,6 +16,7 @@ use crate::inner::Inner;
 use crate::integrity::BlockDigest;
 use crate::live::{Generation, Live};
 use crate::segment::Place;
+use crate::timeline::Happening;
 
 /// How many segments are flushed at once.
 const FLUSHES: usize = 8;
@@ -467,6 +468,9 @@ impl Inner {
             let mut state = live.lock();
             let before = state.recorded.len();
             for &range in ranges {
+                let now = self.clock.now();
+                let what = Happening::Recorded { range };
+                self.timeline.note(now, &live.key, range, what);
                 // What was forgotten during the commit is not stored any more.
                 let kept: Vec<ByteRange> = state.stored.overlapping(range).collect();
                 state.recorded.extend(kept);
@@ -568,6 +572,7 @@ pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32
         found.is_shrunk = true;
         range
     };
+    inner.note_forgotten(live, range);
     inner.tell(Input::Forgotten {
         source: live.source,
         range,

@@ -22,6 +22,7 @@ use crate::counters::add;
 use crate::driver::Command;
 use crate::inner::{Inner, nonce};
 use crate::live::{Caching, Generation, Live, Meta};
+use crate::timeline::RunAccount;
 use crate::writer::{BATCH, PASS_THROUGH_WINDOW, Writer};
 
 /// What the driver may change while a run is at work.
@@ -31,15 +32,17 @@ pub(crate) struct RunControl {
     end: AtomicU64,
     is_aborted: AtomicBool,
     changed: Notify,
+    pub(crate) account: RunAccount,
 }
 
 impl RunControl {
-    pub(crate) fn new(until: u64, end: Option<u64>) -> Self {
+    pub(crate) fn new(until: u64, end: Option<u64>, account: RunAccount) -> Self {
         Self {
             until: AtomicU64::new(until),
             end: AtomicU64::new(end.unwrap_or(u64::MAX)),
             is_aborted: AtomicBool::new(false),
             changed: Notify::new(),
+            account,
         }
     }
 
@@ -58,7 +61,7 @@ impl RunControl {
         self.changed.notify_one();
     }
 
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
     }
 
@@ -66,7 +69,7 @@ impl RunControl {
         self.until.load(Ordering::Acquire)
     }
 
-    fn is_aborted(&self) -> bool {
+    pub(crate) fn is_aborted(&self) -> bool {
         self.is_aborted.load(Ordering::Acquire)
     }
 
@@ -133,6 +136,12 @@ impl RunTask {
             self.control.end.store(u64::MAX, Ordering::Release);
         }
         self.control.shorten(fetched.end.unwrap_or(u64::MAX));
+        self.control.account.answered(
+            &self.inner.timeline,
+            self.inner.clock.now(),
+            fetched.start,
+            self.control.end(),
+        );
         self.inner.tell(Input::Answered {
             run: self.run,
             start: fetched.start,
@@ -222,9 +231,13 @@ impl RunTask {
             }
             if head >= self.control.until() {
                 // Held: the connection stays open and unread.
+                self.control.account.held(self.inner.clock.now());
                 self.control.changed.notified().await;
                 continue;
             }
+            self.control
+                .account
+                .reads(&self.inner.timeline, || self.inner.clock.now());
             if !self.inner.memory.has_room() {
                 // What this run has gathered must not be what it waits for.
                 writer.write_now().await;
@@ -267,7 +280,14 @@ impl RunTask {
             }
             let from = head;
             head += arrived;
-            self.live.arrived(self.inner.clock.now(), arrived);
+            let now = self.inner.clock.now();
+            self.live.arrived(now, arrived);
+            self.control.account.arrived(
+                (&self.inner.timeline, &self.inner.counters),
+                now,
+                head,
+                from == start && arrived > 0,
+            );
             if let Some(range) = ByteRange::try_new(from, head) {
                 drop(self.inner.commands.send(Command::Progressed {
                     run: self.run,
@@ -300,6 +320,8 @@ impl RunTask {
         let counters = &self.inner.counters;
         let len = piece.len() as u64;
         add(&counters.bytes_from_origin, len);
+        let level = counters.levels.of(self.control.account.level);
+        add(&level.bytes_from_origin, len);
         let room = self.control.end().saturating_sub(at).min(len);
         let mine = piece.slice(..usize::try_from(room).unwrap_or(piece.len()));
         let fresh = self.live.publish(at, &mine);

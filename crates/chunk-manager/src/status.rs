@@ -96,6 +96,25 @@ pub struct Statistics {
     pub store_failing: bool,
     /// Commits to the index.
     pub commits: u64,
+    /// Waits of more than 100 ms by readers that had been given bytes since they were opened or sought.
+    pub stalls: u64,
+    /// The sum of those waits, in nanoseconds.
+    pub stall_nanos: u64,
+    /// What is counted by level, in the order of [`Priority::ALL`](chunk_core::Priority::ALL). A run counts for the
+    /// level at which it was started.
+    pub levels: [LevelStatistics; 4],
+}
+
+/// Counters of one level since the manager started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LevelStatistics {
+    /// Runs whose first byte came.
+    pub first_byte_count: u64,
+    /// The sum of the times from asking to that byte, in nanoseconds.
+    pub first_byte_nanos: u64,
+    /// Payload bytes received.
+    pub bytes_from_origin: u64,
 }
 
 /// What a check of every recorded block found.

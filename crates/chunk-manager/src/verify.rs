@@ -143,6 +143,7 @@ impl ChunkManager {
         {
             for &(_, range) in bad {
                 live.forget(range);
+                self.inner.note_forgotten(&live, range);
                 self.inner.tell(Input::Forgotten {
                     source: live.source,
                     range,
