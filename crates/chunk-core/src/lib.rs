@@ -14,6 +14,7 @@
 //! | how far to fetch ahead of a reader | [`ReadAhead`], [`ConsumptionRate`] |
 //! | how fast does an origin answer, and when to ask again | [`RateEstimator`], [`RoundTrip`], [`RetryPolicy`] |
 //! | what to forget, and is there room | [`EvictionIndex`], [`SpaceLedger`] |
+//! | how fast does a film play, and where is its index | [`Container`] |
 //! | is this the same entry, the same file | [`CacheKey`], [`Representation`] |
 //!
 //! All arithmetic is on integers, and checked or saturating: no offset, length, rate or time panics.
@@ -37,6 +38,7 @@
 extern crate alloc;
 
 mod block;
+mod container;
 mod estimate;
 mod eviction;
 mod geometry;
@@ -54,6 +56,7 @@ mod time;
 pub mod scheduler;
 
 pub use block::{BLOCK_SIZE, BlockMap};
+pub use container::{Container, ContainerKind};
 pub use estimate::{ConsumptionRate, RateEstimator, RoundTrip};
 pub use eviction::{EvictionIndex, Place, Victim};
 pub use geometry::{ChunkGeometry, ChunkSize, GeometryError};
