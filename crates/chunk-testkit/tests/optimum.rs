@@ -1,0 +1,167 @@
+//! The scheduler on random workloads, against what no scheduler can do better.
+//!
+//! `CHUNKD_SIM_SEEDS` sets how many workloads of each kind are played.
+#![expect(
+    clippy::print_stderr,
+    reason = "the distribution is what is of interest"
+)]
+
+use std::time::{Duration, Instant};
+
+use chunk_core::scheduler::Config;
+use chunk_testkit::simulator::workload::{Outcome, Workload};
+
+/// What a plain test run has time for.
+const SEEDS: u64 = 60;
+
+fn seeds() -> u64 {
+    let told = std::env::var("CHUNKD_SIM_SEEDS").ok();
+    told.and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(SEEDS)
+        .max(1)
+}
+
+struct Played {
+    seed: u64,
+    workload: Workload,
+    outcome: Outcome,
+}
+
+impl Played {
+    /// Thousandths of the optimum.
+    fn waited(&self) -> u64 {
+        let least = self.outcome.optimum.as_micros().max(1);
+        u64::try_from(self.outcome.waited.as_micros() * 1_000 / least).unwrap_or(u64::MAX)
+    }
+
+    fn excess(&self) -> u64 {
+        let excess = self.outcome.waited.saturating_sub(self.outcome.optimum);
+        u64::try_from(excess.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Thousandths of what left the origin.
+    const fn wasted(&self) -> u64 {
+        let report = &self.outcome.report;
+        report.wasted * 1_000 / (report.origin_bytes + 1)
+    }
+
+    /// Milliseconds of film for each seek and departure.
+    fn wasted_a_jump(&self) -> u64 {
+        self.outcome.report.wasted * 1_000 / self.workload.second_a_jump()
+    }
+}
+
+/// Median, 90th and 99th percentile and maximum.
+#[derive(Clone, Copy)]
+struct Spread {
+    median: u64,
+    p90: u64,
+    p99: u64,
+    max: u64,
+}
+
+impl Spread {
+    fn of(played: &[Played], figure: fn(&Played) -> u64) -> Self {
+        let mut figures: Vec<u64> = played.iter().map(figure).collect();
+        figures.sort_unstable();
+        let at = |percent: usize| figures[(figures.len() - 1) * percent / 100];
+        Self {
+            median: at(50),
+            p90: at(90),
+            p99: at(99),
+            max: at(100),
+        }
+    }
+
+    fn report(self, what: &str) {
+        eprintln!(
+            "  {what:<28} median {:>6}  p90 {:>6}  p99 {:>6}  max {:>6}",
+            self.median, self.p90, self.p99, self.max
+        );
+    }
+}
+
+fn play(name: &str, make: fn(u64) -> Workload) -> Vec<Played> {
+    let mut played: Vec<Played> = (1..=seeds())
+        .map(|seed| {
+            let workload = make(seed);
+            let outcome = workload.play(Config::default());
+            Played {
+                seed,
+                workload,
+                outcome,
+            }
+        })
+        .collect();
+    eprintln!("{name}: {} workloads", played.len());
+    Spread::of(&played, Played::waited).report("waited, ‰ of the optimum");
+    Spread::of(&played, Played::excess).report("waited beyond it, ms");
+    Spread::of(&played, Played::wasted).report("wasted, ‰ of what came");
+    Spread::of(&played, Played::wasted_a_jump).report("wasted, ms of film a jump");
+    let (waited, optimum, bound) = played.iter().fold(
+        (Duration::ZERO, Duration::ZERO, Duration::ZERO),
+        |sum, one| {
+            (
+                sum.0 + one.outcome.waited,
+                sum.1 + one.outcome.optimum,
+                sum.2 + one.outcome.lower_bound,
+            )
+        },
+    );
+    eprintln!(
+        "  in all: waited {waited:.1?}, optimum {optimum:.1?}, bound that knows the seeks {bound:.1?}"
+    );
+    played.sort_by_key(|one| std::cmp::Reverse(one.excess()));
+    eprintln!("  worst:");
+    for one in played.iter().take(8) {
+        eprintln!(
+            "    {}: {:.2?} of {:.2?} ({:.2?}), {} stalls {:.2?}, {} starts {:.2?}; {}",
+            one.seed,
+            one.outcome.waited,
+            one.outcome.optimum,
+            one.outcome.lower_bound,
+            one.outcome.report.stalls,
+            one.outcome.report.stalled,
+            one.outcome.report.starts,
+            one.outcome.report.starting,
+            one.workload,
+        );
+    }
+    played
+}
+
+fn no_better_than_possible(played: &[Played]) {
+    for one in played {
+        let outcome = &one.outcome;
+        let seed = one.seed;
+        assert!(
+            outcome.lower_bound <= outcome.optimum,
+            "{seed}: {outcome:?}"
+        );
+        assert!(outcome.optimum <= outcome.waited, "{seed}: {outcome:?}");
+    }
+}
+
+#[test]
+fn random_workloads() {
+    let started = Instant::now();
+    let played = play("random", Workload::random);
+    eprintln!("  took {:.1?}", started.elapsed());
+    no_better_than_possible(&played);
+}
+
+#[test]
+fn a_player_that_seeks_on_a_link_it_fills() {
+    let played = play("tight", Workload::tight);
+    no_better_than_possible(&played);
+}
+
+#[test]
+fn equal_seeds_give_equal_traces() {
+    for seed in [1, 2, 3] {
+        let outcome = Workload::random(seed).play(Config::default());
+        assert_eq!(outcome, Workload::random(seed).play(Config::default()));
+        let other = Workload::random(seed + 1).play(Config::default());
+        assert_ne!(outcome.report.trace, other.report.trace);
+    }
+}
