@@ -74,7 +74,7 @@ pub struct Config {
 
 impl Default for Config {
     /// Four runs; 16 connections a source; 256 KiB to wait out, which is 21 ms at 100 Mbit/s and less than
-    /// a round trip to most origins; 2 MiB of start-up, two seconds at 8 Mbit/s; connections held for 20 s,
+    /// a round trip to most origins; 1 MiB of start-up, a second at 8 Mbit/s; connections held for 20 s,
     /// well below the minute after which servers close them; twice 60 ms of even arrival, several of the
     /// bursts in which a kernel hands bytes over.
     fn default() -> Self {
@@ -85,7 +85,7 @@ impl Default for Config {
             read_ahead: ReadAheadPolicy::DEFAULT,
             retry: RetryPolicy::DEFAULT,
             skip: 256 * 1024,
-            startup: 2 * 1024 * 1024,
+            startup: 1024 * 1024,
             hold_limit: Duration::from_secs(20),
             steady: Duration::from_millis(60),
         }

@@ -85,6 +85,8 @@ pub struct Scheduler {
     is_resting: bool,
     /// The source that has the line to itself, whose total rate is being measured.
     measured: Option<SourceId>,
+    /// When a reader that lets a newer one go first is to be looked at again.
+    gives_way_until: Tick,
     next_run: u64,
     actions: VecDeque<Action>,
     /// Whether facts have come in since the last plan.
@@ -107,6 +109,7 @@ impl Scheduler {
             quiet_until: Tick::ZERO,
             is_resting: false,
             measured: None,
+            gives_way_until: Tick::NEVER,
             next_run: 1,
             actions: VecDeque::new(),
             is_stale: false,
@@ -235,9 +238,11 @@ impl Scheduler {
             .map(|since| since + self.config.hold_limit);
         let quiet =
             (self.quiet_until > self.now && self.has_background()).then_some(self.quiet_until);
+        let gives_way = (self.gives_way_until != Tick::NEVER).then_some(self.gives_way_until);
         blocked
             .chain(held)
             .chain(quiet)
+            .chain(gives_way)
             .min()
             .map(|tick| tick.max(self.now))
     }

@@ -72,6 +72,19 @@ pub(super) struct Need {
     pub(super) end: Option<u64>,
     /// The bytes a second that its reader consumes, where known.
     pub(super) rate: Option<u64>,
+    /// Since when its reader is on trial, where nobody knows yet whether it plays or copies.
+    pub(super) trial: Option<Trial>,
+}
+
+/// A reader of unknown rate may be a player or a copy. Given the line for a while, a player shows a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trial {
+    /// When it came, or sought.
+    pub(super) since: Tick,
+    /// Since when it waits for a byte.
+    pub(super) waiting_since: Option<Tick>,
+    /// Whether it has had what it needs to start.
+    pub(super) has_started: bool,
 }
 
 impl Scheduler {
@@ -101,6 +114,7 @@ impl Scheduler {
                 until: u64::MAX,
                 end: None,
                 rate: None,
+                trial: None,
             });
         };
         let file_end = source.total_len.unwrap_or(u64::MAX);
@@ -159,6 +173,11 @@ impl Scheduler {
             until: until.min(block_end(end)),
             end: reader.end,
             rate,
+            trial: rate.is_none().then_some(Trial {
+                since: reader.came_at,
+                waiting_since: reader.waiting_since,
+                has_started: !is_starting,
+            }),
         })
     }
 }

@@ -190,6 +190,24 @@ fn background_rests_while_something_is_critical_and_resumes_by_itself() {
 }
 
 #[test]
+fn a_newcomer_goes_before_an_older_reader_that_may_be_a_copy() {
+    let mut world = with_runs(4);
+    world.open(1, 1_000 * MIB);
+    world.open(2, 1_000 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    let older = world.runs_of(1)[0].0;
+    world.answer(older);
+    world.progress(older, 2 * MIB);
+    world.take(1, 2 * MIB, NO_PAUSE);
+    world.pass(Duration::from_secs(1));
+    world.read(2, 2, Start::At(0), None);
+    assert_eq!(in_flight(&world), [2], "alone on the line");
+    // Dry for two seconds, it may be a player after all.
+    world.pass(Duration::from_secs(2));
+    assert_eq!(in_flight(&world), [1, 2]);
+}
+
+#[test]
 fn a_pre_cache_goes_on_with_the_run_that_opened_its_file() {
     let mut world = with_runs(4);
     world.open(1, 100 * MIB);
