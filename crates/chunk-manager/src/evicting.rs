@@ -13,6 +13,7 @@ use crate::error::ManagerError;
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::space::Item;
+use crate::timeline::Happening;
 
 impl Inner {
     /// Looks at the free space at most once a second: that is often enough against a link, and cheap.
@@ -137,12 +138,12 @@ impl Inner {
         }
         let mut keys: BTreeSet<SegmentKey> = BTreeSet::new();
         let mut former = Vec::new();
+        let mut removed = None;
         if let Some(live) = &live {
             settled = None;
             // A write that is under way ends first, or its bytes would stay when the others go. Later ones go
             // to the next epoch.
             let _still = live.writing.write().await;
-            let mut forgotten = None;
             {
                 let mut state = live.lock();
                 let size = state.meta.as_ref().map_or(0, |meta| meta.segment_size);
@@ -152,11 +153,11 @@ impl Inner {
                     ByteRange::try_new(start, start.saturating_add(size).min(total))
                 {
                     state.forget(range);
-                    forgotten = Some(range);
+                    removed = Some(range);
                 }
                 former = state.segments.entry(segment).or_default().begin_epoch();
             }
-            if let Some(range) = forgotten {
+            if let Some(range) = removed {
                 self.tell(Input::Forgotten {
                     source: live.source,
                     range,
@@ -166,6 +167,7 @@ impl Inner {
         } else {
             keys.extend(self.files_of(generation, segment));
             let row = self.store.segment(generation, segment).await?;
+            removed = row.as_ref().map(|row| row.extent);
             former.extend(row.map(|row| row.epoch));
         }
         keys.extend(former.iter().map(|&epoch| SegmentKey {
@@ -193,6 +195,10 @@ impl Inner {
         let bytes = self.space.removed(entry, &keys);
         drop(settled);
         if let Some(key) = self.key_of(entry) {
+            if let Some(range) = removed {
+                let now = self.clock.now();
+                self.timeline.note(now, &key, range, Happening::Evicted);
+            }
             self.events.publish(CacheEvent::evicted(key, bytes));
         }
         Ok(bytes)

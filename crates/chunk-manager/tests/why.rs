@@ -122,12 +122,10 @@ async fn a_run_that_a_seek_pre_empts_names_the_one_that_took_its_place() {
     let mut setup = setup(64 * MIB);
     setup.limits = setup.limits.with_max_downloads(1);
     let rig = setup.start().await;
-    rig.manager
-        .prefetch(resource(FILM), Priority::Low)
-        .await
-        .unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await; // why: virtual time, background work is under way
-    let mut opened = rig.open(40 * MIB, None).await;
+    let mut opened = rig.open(0, None).await;
+    read_exact(&mut opened.reader, 1, 1000).await;
+    // Before the run at the former place can have come to anything that is worth its while.
+    opened.reader.seek_to(40 * MIB);
     read_exact(&mut opened.reader, 1, 1000).await;
     let sought = why(&rig, 40 * MIB).await;
     let critical = sought.moments.iter().find_map(|moment| match moment.what {
@@ -140,16 +138,45 @@ async fn a_run_that_a_seek_pre_empts_names_the_one_that_took_its_place() {
         _ => None,
     });
     let critical = critical.unwrap_or_else(|| panic!("{sought}"));
-    let background = why(&rig, 30 * MIB).await;
-    let names_it = background.moments.iter().any(|moment| match moment.what {
+    let former = why(&rig, 30 * MIB).await;
+    let names_it = former.moments.iter().any(|moment| match moment.what {
         Happening::Stopped {
             by: Some((by, _)), ..
         }
         | Happening::MadeRoom { by, .. } => by == critical,
         _ => false,
     });
-    assert!(names_it, "run {critical} is not named:\n{background}");
-    assert!(names(&background).contains(&"requested"), "{background}");
+    assert!(names_it, "run {critical} is not named:\n{former}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_in_the_queue_is_told_with_its_level() {
+    let rig = setup(8 * MIB).start().await;
+    let mut opened = rig.open(0, Some(MIB)).await;
+    read_to_end(&mut opened.reader, 1).await;
+    rig.world.fault(FILM, When::Always, Fault::status(503));
+    let entry = opened.entry.id();
+    rig.manager
+        .request_chunk(entry, 6, Priority::Low)
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await; // why: virtual time, tried and put off
+    let timeline = why(&rig, 6 * MIB).await;
+    let (_, what) = find(&timeline, "requested");
+    assert!(
+        matches!(what, Happening::Requested { range, level: Priority::Low } if range.start() == 6 * MIB),
+        "{timeline}"
+    );
+    assert!(
+        matches!(
+            timeline.place,
+            Whereabouts::Queued {
+                level: Priority::Low,
+                ..
+            } | Whereabouts::Coming { .. }
+        ),
+        "{timeline}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,6 +254,30 @@ async fn removal_is_told_and_a_new_manager_knows_only_where_the_byte_is() {
     let timeline = why(&rig, 5).await;
     assert_eq!(timeline.place, Whereabouts::Unknown);
     assert_eq!(names(&timeline), ["evicted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_went_to_make_room_says_so() {
+    let rig = setup(4 * MIB).start().await;
+    let mut opened = rig.open(0, None).await;
+    read_to_end(&mut opened.reader, 1).await;
+    drop(opened);
+    settle().await;
+    let smaller = chunk_manager::Limits::default().with_max_size(Some(2 * MIB));
+    rig.manager.set_limits(smaller);
+    settle().await;
+    let mut gone = Vec::new();
+    for chunk in 0..4 {
+        let timeline = why(&rig, chunk * MIB + 7).await;
+        let is_evicted = names(&timeline).last() == Some(&"evicted");
+        assert_eq!(
+            is_evicted,
+            timeline.place == Whereabouts::Missing,
+            "{timeline}"
+        );
+        gone.extend(is_evicted.then_some(chunk));
+    }
+    assert!(gone.len() >= 2 && gone.len() < 4, "{gone:?}");
 }
 
 #[tokio::test(start_paused = true)]
