@@ -341,12 +341,28 @@ impl Inner {
         }
     }
 
+    /// The index has taken up a representation after it was replaced, perhaps after its successor: that is
+    /// the current one.
+    async fn keep_current(&self, former: &Live) {
+        let meta = self
+            .live_now(&former.key)
+            .filter(|now| now.entry == former.entry && now.generation_now().is_some())
+            .and_then(|now| now.lock().meta.clone());
+        if let Some(meta) = meta
+            && let Err(error) = self
+                .store
+                .begin_generation(former.entry, new_generation(meta))
+                .await
+        {
+            tracing::warn!(key = %former.key, %error, "the index may have a former version as the present one");
+        }
+    }
+
     /// Removes what no entry refers to any more.
     pub(crate) async fn remove_retired(self: &Arc<Self>) -> Result<(), ManagerError> {
         let in_use = self.generations_in_use();
         for generation in self.store.retired_generations().await? {
             if !in_use.contains(&generation) {
-                let _alone = self.recording.lock().await;
                 // A write that is under way ends first, or it would bring a file back. None begins any more.
                 let former: Vec<Arc<Live>> = self
                     .all_lives()
@@ -354,6 +370,7 @@ impl Inner {
                     .filter(|live| live.generation_now() == Some(generation))
                     .collect();
                 let _still = join_all(former.iter().map(|live| live.writing.write())).await;
+                let _alone = self.recording.lock().await;
                 self.commit_now(vec![StoreWrite::RemoveGeneration(generation)])
                     .await?;
                 self.bytes.remove_generation(generation).await?;
@@ -372,13 +389,7 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
         live.generation.send_replace(Generation::Unindexed);
         return;
     }
-    let new = NewGeneration {
-        representation: meta.representation,
-        accepts_ranges: meta.accepts_ranges,
-        segment_size: meta.segment_size,
-        nonce: meta.nonce,
-        freshness: meta.freshness,
-    };
+    let new = new_generation(meta);
     let enough = inner.clock.now() + INDEX_ANSWER;
     let begun = tokio::select! {
         biased;
@@ -392,6 +403,9 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
         Ok(GenerationRecord { id, .. }) => {
             live.generation.send_replace(Generation::Indexed(id));
             inner.dirty.mark(&live);
+            if live.lock().is_given_up() {
+                inner.keep_current(&live).await;
+            }
             if let Err(error) = inner.remove_retired().await {
                 tracing::warn!(%error, "bytes of a former version could not be removed");
             }
@@ -412,6 +426,16 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
             });
             inner.mend_later(&live);
         }
+    }
+}
+
+fn new_generation(meta: Meta) -> NewGeneration {
+    NewGeneration {
+        representation: meta.representation,
+        accepts_ranges: meta.accepts_ranges,
+        segment_size: meta.segment_size,
+        nonce: meta.nonce,
+        freshness: meta.freshness,
     }
 }
 

@@ -136,11 +136,14 @@ impl ChunkManager {
         row: SegmentRecord,
         bad: &[(u64, chunk_core::ByteRange)],
     ) -> Result<(), ManagerError> {
+        // Nobody opens it by rows that are about to change.
+        let settled = self.inner.entries.write().await;
         if let Some(live) = self
             .inner
             .live_now(&entry.key)
             .filter(|live| live.generation_now() == Some(place.generation))
         {
+            drop(settled);
             for &(_, range) in bad {
                 live.forget(range);
                 self.inner.note_forgotten(&live, range);
@@ -153,6 +156,12 @@ impl ChunkManager {
             self.inner.record().await;
             return Ok(());
         }
+        let _alone = self.inner.recording.lock().await;
+        // It may have been evicted, or written anew, since it was checked.
+        let now = self.inner.store.segment(place.generation, place.segment);
+        let Some(row) = now.await?.filter(|now| now.epoch == row.epoch) else {
+            return Ok(());
+        };
         let accessed_unix = row.accessed_unix;
         let mut segment = crate::segment::Segment {
             epoch: row.epoch,
