@@ -8,6 +8,7 @@
 //! | GET | `/v1/status` | entries, queue, activity |
 //! | GET | `/v1/jobs` | files ordered in whole and not there yet |
 //! | POST | `/v1/fetch` | one JSON object per line while it goes on |
+//! | POST | `/v1/why` | where a byte is, and how it came |
 //! | POST | `/v1/verify`, `/v1/evict`, `/v1/pin` | what was done |
 //! | POST | `/v1/handover` | lets go of the folder, unless it serves players |
 
@@ -151,6 +152,10 @@ async fn answer(request: Request<Incoming>, host: Arc<Host>, scope: Scope) -> Re
         (&Method::GET, "/v1/jobs") if orders => local.jobs().await.and_then(|a| to_json(&a)),
         (&Method::POST, "/v1/fetch") if orders => match fetch(&local, body).await {
             Ok(response) => return response,
+            Err(failure) => Err(failure),
+        },
+        (&Method::POST, "/v1/why") if orders => match order(body).await {
+            Ok(order) => local.why(order).await.and_then(|a| to_json(&a)),
             Err(failure) => Err(failure),
         },
         (&Method::POST, "/v1/verify") if orders => match order(body).await {

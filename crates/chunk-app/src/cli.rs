@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::units::{Cap, Size, Span};
+use crate::units::{Cap, Offset, Size, Span};
 
 /// A chunk cache for streaming media: play any HTTP file through it, seek anywhere, keep it for next time.
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Fetch(Fetch),
     /// Say what is cached, what is queued, and how the cache does
     Status(Status),
+    /// Say where a byte of a file is, and how it came or why it did not
+    Why(Why),
     /// Check every recorded block against its checksum
     Verify(Verify),
     /// Remove a file from the cache, or everything that is neither pinned nor being read
@@ -141,6 +143,17 @@ pub(crate) struct Status {
     pub(crate) json: bool,
 }
 
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Why {
+    /// The file, by its path as players ask for it, or by its URL
+    pub(crate) path: String,
+    /// The byte, counted from 0: a number, or a size such as 10MiB
+    pub(crate) offset: Offset,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Verify {
     /// Forget bad blocks, so that they are fetched again when somebody wants them
@@ -193,6 +206,8 @@ mod tests {
              --memory 64MiB --fill --config f",
             "chunkd fetch https://media.example.org/library/a /b --json",
             "chunkd status --json",
+            "chunkd why /a 10MiB",
+            "chunkd why /a 1048576 --json",
             "chunkd verify --repair",
             "chunkd evict /a",
             "chunkd evict --all",
@@ -208,6 +223,8 @@ mod tests {
             "chunkd evict",
             "chunkd evict /a --all",
             "chunkd pin",
+            "chunkd why /a",
+            "chunkd why /a -1",
         ] {
             assert!(
                 Cli::try_parse_from(line.split_whitespace()).is_err(),

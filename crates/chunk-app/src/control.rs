@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_core::CacheKey;
-use chunk_manager::{EntryStatus, ManagerError};
+use chunk_manager::{EntryStatus, ManagerError, Timeline};
 use tokio::sync::mpsc;
 
 use crate::failure::{Failure, Outcome};
@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::wire::{
     ActivityReport, BadBlockReport, EntryReport, EvictAnswer, EvictOrder, FetchEvent, FetchOrder,
     JobReport, OriginReport, PinAnswer, PinOrder, QueueReport, SCHEMA, StatusReport, VerifyAnswer,
-    VerifyOrder, state_and_reason,
+    VerifyOrder, WhyAnswer, WhyOrder, WhyReport, state_and_reason,
 };
 
 /// The orders.
@@ -32,6 +32,9 @@ pub(crate) trait Control: Send + Sync + fmt::Debug {
     /// Orders files in whole and tells how it goes. The channel ends early where whoever carries it out
     /// ends; the order stays.
     async fn fetch(&self, order: FetchOrder) -> Outcome<mpsc::Receiver<FetchEvent>>;
+
+    /// Where a byte is, and how it came.
+    async fn why(&self, order: WhyOrder) -> Outcome<WhyAnswer>;
 
     /// Checks every recorded block.
     async fn verify(&self, order: VerifyOrder) -> Outcome<VerifyAnswer>;
@@ -102,6 +105,30 @@ impl Control for Local {
         Ok(fetching::start(Arc::clone(&self.0), resources))
     }
 
+    async fn why(&self, order: WhyOrder) -> Outcome<WhyAnswer> {
+        // A file that could not be opened has left no trace but in memory.
+        let keys = match self.keys(&order.path).await {
+            Ok(keys) => keys,
+            Err(failure) => {
+                let wanted = self.0.mounts.resource(&order.path)?.key;
+                let timeline = self.timeline(&wanted, order.offset).await?;
+                if timeline.moments.is_empty() {
+                    return Err(failure);
+                }
+                vec![wanted]
+            }
+        };
+        let mut files = Vec::new();
+        for key in keys {
+            let timeline = self.timeline(&key, order.offset).await?;
+            files.push(WhyReport::new(&timeline, self.0.role));
+        }
+        Ok(WhyAnswer {
+            schema: SCHEMA,
+            files,
+        })
+    }
+
     async fn verify(&self, order: VerifyOrder) -> Outcome<VerifyAnswer> {
         let report = self
             .0
@@ -162,6 +189,11 @@ impl Control for Local {
 }
 
 impl Local {
+    async fn timeline(&self, key: &CacheKey, offset: u64) -> Outcome<Timeline> {
+        let manager = &self.0.manager;
+        manager.why(key, offset).await.map_err(Failure::failed)
+    }
+
     async fn entries(&self) -> Outcome<Vec<EntryStatus>> {
         self.0.manager.status().await.map_err(Failure::failed)
     }

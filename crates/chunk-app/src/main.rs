@@ -6,6 +6,7 @@
 //! | `chunkd serve --origin URL` | serves players from the cache, filling it from the origin |
 //! | `chunkd fetch URL-or-path …` | gets whole files now; durable, resumable, with progress |
 //! | `chunkd status` | what is cached, what is queued, and how the cache does |
+//! | `chunkd why PATH OFFSET` | where a byte is, and how it came or why it did not |
 //! | `chunkd verify [--repair]` | checks every recorded block against its checksum |
 //! | `chunkd evict PATH`, `--all` | removes files |
 //! | `chunkd pin PATH`, `unpin PATH` | keeps a file whatever the limits say, or lets it go |
@@ -91,6 +92,7 @@ fn start(cli: &Cli) -> Outcome<()> {
                 match other {
                     Command::Fetch(flags) => orders::fetch(&settings, flags).await,
                     Command::Status(flags) => orders::status(&settings, flags).await,
+                    Command::Why(flags) => orders::why(&settings, flags).await,
                     Command::Verify(flags) => orders::verify(&settings, flags).await,
                     Command::Evict(flags) => orders::evict(&settings, flags).await,
                     Command::Pin(flags) => orders::pin(&settings, flags, true).await,

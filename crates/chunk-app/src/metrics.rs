@@ -1,11 +1,11 @@
 //! Statistics in the Prometheus text format, version 0.0.4.
 //!
-//! Labels are a status class and a histogram's bound, so that neither a path nor a secret can ever become one.
+//! Labels are a status class, a level and a histogram's bound, so that neither a path nor a secret can ever become one.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use chunk_manager::Statistics;
+use chunk_manager::{Priority, Statistics};
 use chunk_proxy::{LatencyHistogram, ProxyStatistics};
 
 /// The media type of the text.
@@ -86,6 +86,13 @@ pub(crate) fn render(statistics: &Statistics, players: Option<&ProxyStatistics>)
         s.first_byte_nanos,
         s.first_byte_count,
     );
+    text.summary(
+        "stall_seconds",
+        "How long readers that were being served waited, where it was more than 100 ms.",
+        s.stall_nanos,
+        s.stalls,
+    );
+    text.levels(s);
     if let Some(players) = players {
         text.players(players);
     }
@@ -96,6 +103,29 @@ pub(crate) fn render(statistics: &Statistics, players: Option<&ProxyStatistics>)
 struct Text(String);
 
 impl Text {
+    fn levels(&mut self, s: &Statistics) {
+        let levels = || Priority::ALL.into_iter().zip(&s.levels);
+        let name = "origin_first_byte_seconds";
+        let help = "From asking the origin to the first byte, by level.";
+        self.head(name, help, "summary");
+        for (level, of_level) in levels() {
+            let sum = seconds(Duration::from_nanos(of_level.first_byte_nanos));
+            let count = of_level.first_byte_count;
+            self.line(format_args!("chunkd_{name}_sum{{level=\"{level}\"}} {sum}"));
+            self.line(format_args!(
+                "chunkd_{name}_count{{level=\"{level}\"}} {count}"
+            ));
+        }
+        let name = "origin_bytes_by_level_total";
+        let help =
+            "Payload bytes received from origins, by the level at which they were asked for.";
+        self.head(name, help, "counter");
+        for (level, of_level) in levels() {
+            let bytes = of_level.bytes_from_origin;
+            self.line(format_args!("chunkd_{name}{{level=\"{level}\"}} {bytes}"));
+        }
+    }
+
     fn players(&mut self, p: &ProxyStatistics) {
         self.head(
             "http_answers_total",
@@ -196,6 +226,9 @@ mod tests {
         statistics.bytes_served = 7;
         statistics.first_byte_nanos = 1_500_000_000;
         statistics.first_byte_count = 2;
+        statistics.stalls = 3;
+        statistics.levels[0].first_byte_count = 4;
+        statistics.levels[3].bytes_from_origin = 5;
         let mut players = ProxyStatistics::default();
         players.answers = [0, 5, 0, 0, 1];
         players.first_byte.buckets = vec![(Duration::from_millis(5), 3), (Duration::MAX, 4)];
@@ -204,6 +237,9 @@ mod tests {
             "chunkd_bytes_served_total 7",
             "chunkd_read_wait_seconds_sum 1.500000000",
             "chunkd_read_wait_seconds_count 2",
+            "chunkd_stall_seconds_count 3",
+            "chunkd_origin_first_byte_seconds_count{level=\"critical\"} 4",
+            "chunkd_origin_bytes_by_level_total{level=\"low\"} 5",
             "chunkd_http_answers_total{class=\"2xx\"} 5",
             "chunkd_http_first_byte_seconds_bucket{le=\"0.005000000\"} 3",
             "chunkd_http_first_byte_seconds_bucket{le=\"+Inf\"} 7",

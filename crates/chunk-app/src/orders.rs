@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use crate::run::run;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::wire::{EvictOrder, FetchEvent, FetchOrder, PinOrder, Role, VerifyOrder};
+use crate::wire::{EvictOrder, FetchEvent, FetchOrder, PinOrder, Role, VerifyOrder, WhyOrder};
 
 pub(crate) async fn status(settings: &Settings, flags: &cli::Status) -> Outcome<()> {
     let report = run(settings, Role::Command, async |control: &dyn Control| {
@@ -21,6 +21,22 @@ pub(crate) async fn status(settings: &Settings, flags: &cli::Status) -> Outcome<
         output::json(&report)
     } else {
         output::line(output::status(&report))
+    }
+}
+
+pub(crate) async fn why(settings: &Settings, flags: &cli::Why) -> Outcome<()> {
+    let order = WhyOrder {
+        path: flags.path.clone(),
+        offset: flags.offset.0,
+    };
+    let answer = run(settings, Role::Command, async |control: &dyn Control| {
+        control.why(order.clone()).await
+    })
+    .await?;
+    if flags.json {
+        output::json(&answer)
+    } else {
+        output::line(output::why(&answer))
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};
 use crate::units::approximate_size;
-use crate::wire::{EntryReport, StatusReport, VerifyAnswer};
+use crate::wire::{EntryReport, History, StatusReport, VerifyAnswer, WhyAnswer, WhyReport};
 
 /// Prints one line to standard output. A reader that has gone, such as `head`, is no failure.
 pub(crate) fn line(text: impl AsRef<str>) -> Outcome<()> {
@@ -110,6 +110,47 @@ fn row(entry: &EntryReport) -> [String; 7] {
     ]
 }
 
+/// The answer of `why` for people.
+pub(crate) fn why(answer: &WhyAnswer) -> String {
+    let reports: Vec<String> = answer.files.iter().map(why_of).collect();
+    reports.join("\n\n")
+}
+
+fn why_of(report: &WhyReport) -> String {
+    let seconds = |ms: u64| format!("{}.{:03} s", ms / 1000, ms % 1000);
+    let mut lines = Vec::new();
+    match report.history {
+        History::Known => {}
+        History::Expired => lines.push(format!(
+            "expired: what happened before {} is forgotten",
+            seconds(report.remembered_from_ms)
+        )),
+        History::None => {
+            lines.push("nothing has happened to it since chunkd was started".to_owned());
+        }
+        History::Unheld => lines.push(
+            "nothing is known of its history: no program that fetched it is running".to_owned(),
+        ),
+    }
+    if !report.moments.is_empty() {
+        let mut table = Table::new();
+        table.load_preset(NOTHING);
+        table.set_header(["SINCE START", "WHAT"]);
+        for moment in &report.moments {
+            table.add_row([seconds(moment.at_ms), moment.text.clone()]);
+        }
+        if let Some(column) = table.column_mut(0) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        lines.push(table.trim_fmt());
+    }
+    lines.push(format!(
+        "byte {} of {}: {}",
+        report.offset, report.path, report.verdict
+    ));
+    lines.join("\n")
+}
+
 /// The answer of `verify` for people.
 pub(crate) fn verify(answer: &VerifyAnswer) -> String {
     let mut lines: Vec<String> = answer
@@ -141,7 +182,7 @@ pub(crate) fn verify(answer: &VerifyAnswer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{ActivityReport, BadBlockReport, QueueReport, SCHEMA};
+    use crate::wire::{ActivityReport, BadBlockReport, MomentReport, QueueReport, SCHEMA};
 
     fn report(entries: Vec<EntryReport>) -> StatusReport {
         StatusReport {
@@ -204,6 +245,43 @@ mod tests {
         ] {
             assert!(line.contains(part), "{line}");
         }
+    }
+
+    #[test]
+    fn why_says_where_a_byte_is_and_what_is_not_known() {
+        let mut report = WhyReport {
+            path: "/a".to_owned(),
+            offset: 7,
+            place: "recorded".to_owned(),
+            verdict: "recorded".to_owned(),
+            history: History::Unheld,
+            remembered_from_ms: 0,
+            moments: Vec::new(),
+        };
+        let text = why_of(&report);
+        assert!(text.starts_with("nothing is known"), "{text}");
+        assert!(text.ends_with("\nbyte 7 of /a: recorded"), "{text}");
+        report.history = History::Expired;
+        report.remembered_from_ms = 61_005;
+        report.moments.push(MomentReport {
+            at_ms: 61_007,
+            at_unix: 0,
+            event: "evicted".to_owned(),
+            run: None,
+            reader: None,
+            text: "the bytes are removed".to_owned(),
+        });
+        let text = why_of(&report);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            lines[0].contains("expired") && lines[0].contains("61.005 s"),
+            "{text}"
+        );
+        assert!(
+            lines[2].contains("61.007 s") && lines[2].contains("removed"),
+            "{text}"
+        );
+        assert_eq!(lines.len(), 4, "{text}");
     }
 
     #[test]

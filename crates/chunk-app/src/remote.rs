@@ -17,7 +17,7 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::socket;
 use crate::wire::{
     EvictAnswer, EvictOrder, FetchEvent, FetchOrder, Instance, JobReport, PinAnswer, PinOrder,
-    Refusal, StatusReport, VerifyAnswer, VerifyOrder,
+    Refusal, StatusReport, VerifyAnswer, VerifyOrder, WhyAnswer, WhyOrder,
 };
 
 /// The other end of the socket in `folder`.
@@ -106,6 +106,10 @@ impl Control for Remote {
             }
         });
         Ok(receiver)
+    }
+
+    async fn why(&self, order: WhyOrder) -> Outcome<WhyAnswer> {
+        self.post("/v1/why", &order).await
     }
 
     async fn verify(&self, order: VerifyOrder) -> Outcome<VerifyAnswer> {

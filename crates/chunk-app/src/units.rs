@@ -12,6 +12,10 @@ pub(crate) struct Size(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span(pub(crate) Duration);
 
+/// An offset in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Offset(pub(crate) u64);
+
 /// A size that may be absent: `none` or a [`Size`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cap(pub(crate) Option<Size>);
@@ -95,6 +99,18 @@ impl FromStr for Size {
                 right: nearest_size_unit(unit).to_owned(),
             })?;
         scale(number, factor, text, "bytes").map(Self)
+    }
+}
+
+/// A place in a file. A bare number can only mean bytes here.
+impl FromStr for Offset {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text.trim().parse() {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(_) => text.parse().map(|Size(bytes)| Self(bytes)),
+        }
     }
 }
 
@@ -310,6 +326,21 @@ mod tests {
 
     fn span_error(text: &str) -> String {
         text.parse::<Span>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_offset_is_a_number_of_bytes_or_a_size() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("70000", 70_000),
+            ("10MiB", 10 << 20),
+            ("1kB", 1000),
+        ] {
+            assert_eq!(text.parse(), Ok(Offset(bytes)), "{text}");
+        }
+        for text in ["", "-1", "10 miles", "99999999999999999999"] {
+            assert!(text.parse::<Offset>().is_err(), "{text}");
+        }
     }
 
     #[test]

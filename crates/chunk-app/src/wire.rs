@@ -1,7 +1,9 @@
 //! What commands and the process that holds the cache say to each other: JSON over the socket, and the
 //! same JSON for scripts.
 
-use chunk_manager::{EntryState, EntryStatus, Statistics};
+use std::time::Duration;
+
+use chunk_manager::{EntryState, EntryStatus, Moment, Statistics, Timeline};
 use serde::{Deserialize, Serialize};
 
 /// The number that changes when a script would have to.
@@ -136,6 +138,58 @@ pub(crate) struct BadBlockReport {
     pub(crate) end_byte: u64,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WhyOrder {
+    pub(crate) path: String,
+    pub(crate) offset: u64,
+}
+
+/// One report for each variant of the file that the path names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WhyAnswer {
+    pub(crate) schema: u32,
+    pub(crate) files: Vec<WhyReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WhyReport {
+    pub(crate) path: String,
+    pub(crate) offset: u64,
+    /// In one word.
+    pub(crate) place: String,
+    /// The same as a sentence.
+    pub(crate) verdict: String,
+    pub(crate) history: History,
+    /// What happened before is forgotten: in milliseconds since the answering process started.
+    pub(crate) remembered_from_ms: u64,
+    pub(crate) moments: Vec<MomentReport>,
+}
+
+/// How much is known of how the byte came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum History {
+    /// All since the answering process started.
+    Known,
+    /// What happened first is forgotten.
+    Expired,
+    /// Nothing: whoever answers has had nothing to do with it.
+    None,
+    /// Nothing, because nobody runs who would have fetched it.
+    Unheld,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MomentReport {
+    /// Since the answering process started.
+    pub(crate) at_ms: u64,
+    pub(crate) at_unix: i64,
+    pub(crate) event: String,
+    pub(crate) run: Option<u64>,
+    pub(crate) reader: Option<u64>,
+    pub(crate) text: String,
+}
+
 /// `None` stands for everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EvictOrder {
@@ -198,6 +252,47 @@ impl From<&EntryStatus> for EntryReport {
             download_bytes_per_second: entry.download_rate,
         }
     }
+}
+
+impl WhyReport {
+    /// What a process in `role` says.
+    pub(crate) fn new(timeline: &Timeline, role: Role) -> Self {
+        let history = if timeline.expired {
+            History::Expired
+        } else if !timeline.moments.is_empty() {
+            History::Known
+        } else if role == Role::Command {
+            History::Unheld
+        } else {
+            History::None
+        };
+        Self {
+            path: timeline.key.to_string(),
+            offset: timeline.offset,
+            place: timeline.place.name().to_owned(),
+            verdict: timeline.place.to_string(),
+            history,
+            remembered_from_ms: millis(timeline.remembered_from),
+            moments: timeline.moments.iter().map(MomentReport::from).collect(),
+        }
+    }
+}
+
+impl From<&Moment> for MomentReport {
+    fn from(moment: &Moment) -> Self {
+        Self {
+            at_ms: millis(moment.at),
+            at_unix: moment.at_unix,
+            event: moment.what.name().to_owned(),
+            run: moment.what.run(),
+            reader: moment.what.reader(),
+            text: moment.what.to_string(),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl ActivityReport {

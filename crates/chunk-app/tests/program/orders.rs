@@ -122,6 +122,64 @@ async fn verify_answers_the_same_with_and_without_serve() {
     );
 }
 
+/// `why` for one file.
+async fn why(bench: &Bench, offset: &str) -> Value {
+    let mut lines = bench.json(&["why", "--json", "/a", offset]).await;
+    let files = lines.remove(0)["files"].take();
+    assert_eq!(files.as_array().unwrap().len(), 1);
+    files[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_tells_what_the_running_server_did_and_without_one_only_where_the_byte_is() {
+    let bench = Bench::with("a", LEN).await;
+    let server = bench.serve().await;
+    assert_eq!(server.get("/a", "").await.body.len() as u64, LEN);
+    bench
+        .entry_until("/a", |entry| entry["state"] == "complete")
+        .await;
+    let report = why(&bench, "64KiB").await;
+    assert_eq!(report["offset"], 65_536);
+    assert_eq!(report["place"], "verified");
+    assert_eq!(report["history"], "known");
+    let moments = report["moments"].as_array().unwrap();
+    let at = |event: &str| moments.iter().position(|m| m["event"] == event);
+    let order = ["started", "answered", "first_byte", "recorded"].map(at);
+    assert!(order.iter().all(Option::is_some), "{report}");
+    assert!(order.is_sorted(), "{report}");
+    assert!(
+        why(&bench, "0").await["moments"]
+            .to_string()
+            .contains("served")
+    );
+    let table = text(&bench.run(&["why", "/a", "64KiB"]).await.stdout);
+    assert!(
+        table.contains("SINCE START") && table.contains("asks the origin for bytes 0-"),
+        "{table}"
+    );
+    assert!(
+        table.ends_with("byte 65536 of /a: recorded and verified\n"),
+        "{table}"
+    );
+    server.stop().await;
+
+    let report = why(&bench, "65536").await;
+    assert_eq!(
+        (&report["place"], &report["history"]),
+        (&json!("recorded"), &json!("unheld"))
+    );
+    let output = bench.run(&["why", "/a", "65536"]).await;
+    assert_eq!(
+        text(&output.stdout),
+        "nothing is known of its history: no program that fetched it is running\n\
+         byte 65536 of /a: recorded\n"
+    );
+    let output = bench.run(&["why", "/b", "0"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = bench.run(&["why", "/a", "ten"]).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_block_is_found_and_repaired_and_fetched_again() {
     let bench = Bench::with("a", LEN).await;
