@@ -28,7 +28,7 @@ const REPORT_EVERY: u64 = 256 * 1024;
 const STORE_READ: usize = 256 * 1024;
 /// Pauses below this are not worth telling: a socket buffer draining.
 const SHORTEST_IDLE: Duration = Duration::from_millis(10);
-/// A wait above this is a stall: two or three frames of a film, more than a player's output holds ready.
+/// A wait above this counts as a stall: two and a half frames at 25 a second.
 const STALL: Duration = Duration::from_millis(100);
 
 type StoreRead = Pin<Box<dyn Future<Output = Result<Option<Bytes>, ReadError>> + Send>>;
