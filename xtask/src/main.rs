@@ -6,6 +6,7 @@
 //! cargo xtask tidy       the rules of style that no lint knows
 //! cargo xtask isolate    every crate builds and packages alone
 //! cargo xtask proofs     which test proves which requirement
+//! cargo xtask sim        the scheduler on random workloads, against the least waiting that is possible
 //! cargo xtask e2e        chunkd between nginx and real players
 //! cargo xtask bench      cold | seek | playback: figures against their targets
 //! ```
@@ -26,6 +27,7 @@ mod isolate;
 mod proofs;
 mod random;
 mod run;
+mod sim;
 mod structure;
 mod tidy;
 mod workspace;
@@ -34,7 +36,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | proofs | ci | e2e | bench";
+const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | proofs | ci | sim | e2e | bench";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -55,6 +57,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["proofs"] => proofs::check()?,
         ["isolate"] => isolate::check()?,
         ["ci"] => ci::check()?,
+        ["sim", rest @ ..] => sim::main(rest)?,
         ["e2e", rest @ ..] => return e2e::main(rest),
         ["bench", rest @ ..] => return bench::main(rest),
         _ => bail!("{USAGE}"),
