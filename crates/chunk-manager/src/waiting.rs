@@ -169,13 +169,10 @@ mod tests {
     }
 
     /// Runs `work` on a thread of the schedule.
-    fn go<R: 'static>(
+    fn go<R: Send + 'static>(
         file: &Shared,
         work: impl FnOnce(&Shared) -> R + Send + 'static,
-    ) -> thread::JoinHandle<R>
-    where
-        R: Send,
-    {
+    ) -> thread::JoinHandle<R> {
         let file = Arc::clone(file);
         thread::spawn(move || work(&file))
     }

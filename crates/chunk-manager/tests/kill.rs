@@ -196,9 +196,10 @@ proptest! {
             let mut opened = rig.open(0, None).await;
             assert_eq!(read_to_end(&mut opened.reader, 1).await, LEN);
             assert_eq!(rig.manager.statistics().checksum_failures, 0);
-            // The first byte of all may have been fetched without its block.
+            // The first byte of all may have been fetched without its block; and where a run is cut for a
+            // second connection, what was on its way comes twice, a piece of 64 KiB at most each time.
             let twice = rig.world.journal().duplicate_bytes_of(FILM);
-            assert!(twice <= 65_536, "{twice} bytes came twice");
+            assert!(twice <= 4 * 65_536, "{twice} bytes came twice");
         });
     }
 }
