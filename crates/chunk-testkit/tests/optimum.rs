@@ -6,13 +6,13 @@
     reason = "the distribution is what is of interest"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chunk_core::scheduler::Config;
 use chunk_testkit::simulator::workload::{Outcome, Workload};
 
-/// What a plain test run has time for.
-const SEEDS: u64 = 60;
+/// What a plain test run has time for: ten seconds.
+const SEEDS: u64 = 40;
 
 fn seeds() -> u64 {
     let told = std::env::var("CHUNKD_SIM_SEEDS").ok();
@@ -142,18 +142,44 @@ fn no_better_than_possible(played: &[Played]) {
     }
 }
 
-#[test]
-fn random_workloads() {
-    let started = Instant::now();
-    let played = play("random", Workload::random);
-    eprintln!("  took {:.1?}", started.elapsed());
-    no_better_than_possible(&played);
+/// Thousandths of the optimum, of all workloads together.
+fn in_all(played: &[Played]) -> u64 {
+    let sum = |figure: fn(&Outcome) -> Duration| -> u128 {
+        played
+            .iter()
+            .map(|one| figure(&one.outcome).as_micros())
+            .sum()
+    };
+    let least = sum(|outcome| outcome.optimum).max(1);
+    u64::try_from(sum(|outcome| outcome.waited) * 1_000 / least).unwrap_or(u64::MAX)
 }
 
+/// The bars are a quarter above what was measured: 3050, 11539 and 6220 ‰ of the optimum, 245 ‰ of waste. They
+/// keep it from getting worse; they are far from what is possible with several players.
+#[test]
+fn random_workloads() {
+    let played = play("random", Workload::random);
+    no_better_than_possible(&played);
+    let alone = |one: &&Played| one.workload.players() == 1;
+    let worst = played.iter().filter(alone).map(Played::excess).max();
+    eprintln!("  one player: at worst {worst:?} ms beyond the optimum");
+    let waited = Spread::of(&played, Played::waited);
+    assert!(waited.median <= 3_900, "{}", waited.median);
+    assert!(waited.p90 <= 14_500, "{}", waited.p90);
+    assert!(in_all(&played) <= 7_800, "{}", in_all(&played));
+    let wasted = Spread::of(&played, Played::wasted);
+    assert!(wasted.median <= 310, "{}", wasted.median);
+}
+
+/// The bar is the target; measured were 1075 ‰ at most with 40 workloads, 1093 with 400. Waste was 16 and 65 ‰.
 #[test]
 fn a_player_that_seeks_on_a_link_it_fills() {
     let played = play("tight", Workload::tight);
     no_better_than_possible(&played);
+    let waited = Spread::of(&played, Played::waited);
+    assert!(waited.max <= 1_100, "{}", waited.max);
+    let wasted = Spread::of(&played, Played::wasted);
+    assert!(wasted.p90 <= 20, "{}", wasted.p90);
 }
 
 #[test]
