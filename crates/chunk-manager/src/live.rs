@@ -174,6 +174,11 @@ impl Live {
         self.is_validated.store(validated, Ordering::Release);
     }
 
+    /// Whether it may not be stored and nobody reads it any more.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.reader_count() == 0 && self.lock().meta.as_ref().is_some_and(|meta| !meta.storable)
+    }
+
     pub(crate) fn reader_count(&self) -> usize {
         self.readers.load(Ordering::Acquire)
     }

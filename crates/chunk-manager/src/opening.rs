@@ -62,6 +62,11 @@ impl Inner {
         let mut last = OpenError::Unreachable;
         for _ in 0..ATTEMPTS {
             let live = self.live(&resource).await?;
+            if live.is_spent() {
+                // What may not be stored is shared among those who read it at once, and no longer.
+                self.supersede(&live);
+                continue;
+            }
             let is_new_target = refresh_target(&live, &resource);
             if live.lock().meta.is_some() {
                 if is_new_target {

@@ -185,7 +185,8 @@ impl RunTask {
         let fresh_for = i64::try_from(fetched.verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
         let meta = Meta {
             representation: fetched.representation.clone(),
-            accepts_ranges: fetched.accepts_ranges,
+            // An empty file has no range that a server could refuse.
+            accepts_ranges: fetched.accepts_ranges || fetched.representation.total_len == Some(0),
             segment_size: self.inner.segment_size(),
             nonce: nonce(),
             freshness: Freshness {

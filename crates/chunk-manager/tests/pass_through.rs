@@ -431,6 +431,16 @@ async fn what_must_not_be_stored_is_not() {
         );
         assert_eq!((a, b), (12 * MIB, 12 * MIB));
         drop((one, two));
+        // It was shared by those who read it at once; who comes later asks the origin.
+        let before = rig.world.journal().requests_of(FILM);
+        let mut later = rig.open(0, Some(10)).await;
+        read_exact(&mut later.reader, 1, 10).await;
+        assert_eq!(
+            rig.world.journal().requests_of(FILM),
+            before + 1,
+            "{control}"
+        );
+        drop(later);
         sleep(Duration::from_secs(130)).await;
         assert_eq!(bytes.calls(ByteStoreMethod::Write), 0, "{control}");
         assert_eq!(
