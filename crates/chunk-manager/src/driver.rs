@@ -7,13 +7,14 @@ use std::time::Duration;
 use chunk_core::scheduler::{
     Action, Config, Failure, Input, Outcome, ReaderId, RunId, Scheduler, SourceId,
 };
-use chunk_core::{ByteRange, Priority, RangeSet, Tick};
+use chunk_core::{ByteRange, Container, Priority, RangeSet, Tick};
 use chunk_ports::{CacheEvent, FetchError, JobRange};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::counters::{add, set};
 use crate::error::OpenError;
+use crate::hot_zones::HotZones;
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::run::{RunControl, RunTask, is_page_for_media};
@@ -47,6 +48,11 @@ pub(crate) enum Command {
         run: RunId,
         live: Arc<Live>,
         range: ByteRange,
+    },
+    /// A look at a film's header has told something, or nothing.
+    Probed {
+        live: Arc<Live>,
+        container: Option<Container>,
     },
     RunEnded {
         run: RunId,
@@ -99,6 +105,7 @@ pub(crate) struct Driver {
     idle: BTreeMap<SourceId, Tick>,
     tasks: JoinSet<()>,
     step: Step,
+    hot_zones: HotZones,
 }
 
 impl Driver {
@@ -117,6 +124,7 @@ impl Driver {
             idle: BTreeMap::new(),
             tasks: JoinSet::new(),
             step: Step::default(),
+            hot_zones: HotZones::default(),
         }
     }
 
@@ -156,7 +164,11 @@ impl Driver {
 
     fn handle(&mut self, input: Input) {
         let now = self.inner.clock.now();
+        let follows = self.hot_zones.note(now, &input);
         self.scheduler.handle(now, input);
+        if let Some(input) = follows {
+            self.scheduler.handle(now, input);
+        }
     }
 
     /// Takes in one command; gives back whom to tell once everything is shut down.
@@ -165,11 +177,16 @@ impl Driver {
             Command::Input(input) => self.handle(input),
             Command::Opened { live, input } => {
                 self.idle.insert(live.source, self.inner.clock.now() + IDLE);
-                self.lives.insert(live.source, live);
+                self.lives.insert(live.source, Arc::clone(&live));
                 self.handle(input);
+                self.hot_zones.look(&self.inner, &live);
             }
             Command::ReaderGone { live, reader } => self.reader_gone(&live, reader),
-            Command::Progressed { run, live, range } => self.progressed(run, &live, range),
+            Command::Progressed { run, live, range } => {
+                self.progressed(run, &live, range);
+                self.hot_zones.look(&self.inner, &live);
+            }
+            Command::Probed { live, container } => self.probed(&live, container),
             Command::RunEnded { run, live, result } => self.run_ended(run, &live, result),
             Command::LengthLearned { live, total_len } => {
                 live.learn_length(total_len);
@@ -215,8 +232,36 @@ impl Driver {
         None
     }
 
+    fn probed(&mut self, live: &Arc<Live>, container: Option<Container>) {
+        let now = self.inner.clock.now();
+        for input in self.hot_zones.probed(now, &self.inner, live, container) {
+            self.scheduler.handle(now, input);
+        }
+        self.hot_zones.look(&self.inner, live);
+    }
+
+    /// Asks for the indexes of films that are being watched, while nothing urgent is on its way.
+    fn fetch_hot_zones(&mut self) {
+        let is_busy = |run: &Arc<RunControl>| {
+            let account = &run.account;
+            matches!(account.level, Priority::Critical | Priority::High)
+                && account.held_since().is_none()
+        };
+        if !self.hot_zones.has_unasked() || self.runs.values().any(is_busy) {
+            return;
+        }
+        for (source, range) in self.hot_zones.take_unasked() {
+            self.handle(Input::Requested {
+                source,
+                range,
+                priority: Priority::Low,
+            });
+        }
+    }
+
     /// Carries out what the scheduler wants.
     fn act(&mut self) {
+        self.fetch_hot_zones();
         while let Some(action) = self.scheduler.poll_action() {
             match action {
                 Action::Fetch {
@@ -450,7 +495,7 @@ impl Driver {
             });
             return;
         }
-        if self.inner.fill {
+        if self.inner.fill || self.hot_zones.has_asked(live.source) {
             self.end_fill(live);
         }
         let idle = if live.lock().meta.is_some() {

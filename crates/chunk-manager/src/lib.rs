@@ -44,6 +44,7 @@ mod driver;
 mod entry;
 mod error;
 mod evicting;
+mod hot_zones;
 mod inner;
 mod integrity;
 mod jobs;

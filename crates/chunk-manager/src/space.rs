@@ -115,14 +115,13 @@ impl Reservation {
         let now = self.inner.clock.unix_seconds();
         let (place, pinned) = {
             let state = live.lock();
-            (
-                place_of(
-                    key.segment,
-                    state.meta.as_ref().map_or(1, |meta| meta.segment_size),
-                    state.total_len(),
-                ),
-                state.pinned,
-            )
+            let size = state.meta.as_ref().map_or(1, |meta| meta.segment_size);
+            let place = if is_hot(&state.hot, key.segment, size) {
+                FilePlace::Head
+            } else {
+                place_of(key.segment, size, state.total_len())
+            };
+            (place, state.pinned)
         };
         let mut state = self.inner.space.lock();
         let bytes = state.held.entry(key).or_default().insert(range);
@@ -281,6 +280,35 @@ impl Space {
         );
     }
 
+    /// The film's index has been found: what is there of it is kept like a head. Somebody has just opened it.
+    pub(crate) fn mark_hot(&self, live: &Live, now: i64) {
+        let Some(generation) = live.generation_now() else {
+            return;
+        };
+        let (hot, size) = {
+            let found = live.lock();
+            let size = found.meta.as_ref().map_or(1, |meta| meta.segment_size);
+            (found.hot.clone(), size)
+        };
+        let mut state = self.lock();
+        let items: Vec<(Item, u64)> = state
+            .sizes
+            .iter()
+            .filter(|(item, _)| match **item {
+                Item::Segment {
+                    generation: of,
+                    segment,
+                    ..
+                } => of == generation && is_hot(&hot, segment, size),
+                Item::Entry { .. } => false,
+            })
+            .map(|(&item, &bytes)| (item, bytes))
+            .collect();
+        for (item, bytes) in items {
+            state.insert(item, bytes, FilePlace::Head, now);
+        }
+    }
+
     pub(crate) fn pin(&self, entry: EntryId, pinned: bool) {
         let mut state = self.lock();
         if pinned {
@@ -346,6 +374,12 @@ impl Space {
     pub(crate) fn excess(&self) -> u64 {
         self.lock().ledger.excess()
     }
+}
+
+/// Whether a segment holds a part of the film's index.
+fn is_hot(hot: &[ByteRange], segment: u32, size: u64) -> bool {
+    let start = u64::from(segment).saturating_mul(size);
+    ByteRange::with_len(start, size).is_ok_and(|range| hot.iter().any(|hot| hot.overlaps(range)))
 }
 
 /// Head and tail of a file hold its index and outlive its middle.

@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) tail: Tail,
     pub(crate) waiters: Waiters,
     pub(crate) segments: BTreeMap<u32, Segment>,
+    /// Where the index of the film lies, as far as its header has been read.
+    pub(crate) hot: Vec<ByteRange>,
     pub(crate) positions: BTreeMap<ReaderId, u64>,
     /// Segments read since the index was last told.
     pub(crate) touched: BTreeSet<u32>,
@@ -103,6 +105,7 @@ impl State {
             tail: Tail::new(memory),
             waiters: Waiters::default(),
             segments: BTreeMap::new(),
+            hot: Vec::new(),
             positions: BTreeMap::new(),
             touched: BTreeSet::new(),
             caching: Caching::On,

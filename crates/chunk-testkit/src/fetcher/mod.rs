@@ -34,7 +34,7 @@ use futures_util::stream;
 use tokio::sync::watch;
 
 use crate::origin::{
-    Answer, AnswerBody, Bucket, Exchange, Link, OriginWorld, Request, RequestRecord, fill_content,
+    Answer, AnswerBody, Bucket, Exchange, Link, OriginWorld, Request, RequestRecord,
     http_date, object_name,
 };
 use answered::{Answered, interpret};
@@ -228,8 +228,7 @@ impl Transfer {
         let data = match &self.answer.body {
             AnswerBody::Content { start, .. } => {
                 let mut data = vec![0; size];
-                let version = self.answer.version;
-                fill_content(&self.object, version, start + self.at, &mut data);
+                self.answer.fill(&self.object, start + self.at, &mut data);
                 Bytes::from(data)
             }
             AnswerBody::Text(text) => {

@@ -1,7 +1,9 @@
 //! What to answer to a request: first rightly, then with the faults of the script.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::content::fill_content;
 use super::fault::{Cut, Fault};
 use super::object::OriginObject;
 use super::request::Request;
@@ -14,6 +16,7 @@ pub(crate) struct Answer {
     pub(crate) body: AnswerBody,
     pub(crate) framing: Framing,
     pub(crate) version: u64,
+    patches: Vec<(u64, Arc<[u8]>)>,
     /// Where the body ends before its time.
     pub(crate) cut: Option<(u64, Cut)>,
     /// After how many body bytes to wait for the test.
@@ -61,6 +64,7 @@ impl Answer {
             body: AnswerBody::Text(String::new()),
             framing: Framing::Length(0),
             version: object.map_or(0, |object| object.version),
+            patches: object.map_or(Vec::new(), |object| object.patches.clone()),
             cut: None,
             stall: None,
             stall_head: false,
@@ -224,6 +228,20 @@ impl Answer {
             self.set_field("Content-Type", media_type);
         }
         self.headers.extend(object.headers.iter().cloned());
+    }
+
+    /// The bytes of the object named `object` from `offset` on.
+    pub(crate) fn fill(&self, object: &str, offset: u64, out: &mut [u8]) {
+        fill_content(object, self.version, offset, out);
+        let end = offset + out.len() as u64;
+        for (start, patch) in &self.patches {
+            let from = offset.max(*start);
+            let to = end.min(start + patch.len() as u64);
+            if from < to {
+                out[(from - offset) as usize..(to - offset) as usize]
+                    .copy_from_slice(&patch[(from - start) as usize..(to - start) as usize]);
+            }
+        }
     }
 
     fn set_content(&mut self, start: u64, len: u64) {

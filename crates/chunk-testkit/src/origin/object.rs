@@ -1,5 +1,7 @@
 //! What the origin serves.
 
+use std::sync::Arc;
+
 use chunk_core::{ETag, LastModified, Representation};
 
 /// Which entity tag an object has.
@@ -41,6 +43,8 @@ pub struct OriginObject {
     pub headers: Vec<(String, String)>,
     /// Whether ranges are served at all; where not, every answer is a 200 without `Accept-Ranges`.
     pub accepts_ranges: bool,
+    /// Bytes that stand in place of the content, by their offsets.
+    pub patches: Vec<(u64, Arc<[u8]>)>,
 }
 
 impl OriginObject {
@@ -57,6 +61,7 @@ impl OriginObject {
             content_type: Some("video/x-matroska".to_owned()),
             headers: Vec::new(),
             accepts_ranges: true,
+            patches: Vec::new(),
         }
     }
 
@@ -106,6 +111,19 @@ impl OriginObject {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// With these bytes from `offset` on, such as a file's header; whoever checks the content leaves them out.
+    #[must_use]
+    pub fn with_bytes(mut self, offset: u64, bytes: &[u8]) -> Self {
+        self.patches.push((offset, bytes.into()));
+        self
+    }
+
+    /// With these bytes at its beginning.
+    #[must_use]
+    pub fn with_prefix(self, bytes: &[u8]) -> Self {
+        self.with_bytes(0, bytes)
     }
 
     /// Served whole only.

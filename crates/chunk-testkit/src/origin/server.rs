@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::answer::{Answer, AnswerBody, Framing};
-use super::content::fill_content;
 use super::fault::Cut;
 use super::journal::{Exchange, RequestRecord};
 use super::link::{Bucket, Link};
@@ -275,7 +274,7 @@ impl Sender<'_> {
             let data = &mut piece[..size];
             match &answer.body {
                 AnswerBody::Content { start, .. } => {
-                    fill_content(self.object, answer.version, start + at, data);
+                    answer.fill(self.object, start + at, data);
                 }
                 AnswerBody::Text(text) => {
                     data.copy_from_slice(&text.as_bytes()[at as usize..at as usize + size]);
