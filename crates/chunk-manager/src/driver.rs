@@ -7,7 +7,7 @@ use std::time::Duration;
 use chunk_core::scheduler::{
     Action, Config, Failure, Input, Outcome, ReaderId, RunId, Scheduler, SourceId,
 };
-use chunk_core::{ByteRange, Container, Priority, RangeSet, Tick};
+use chunk_core::{ByteRange, Container, Tick};
 use chunk_ports::{CacheEvent, FetchError, JobRange};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -94,18 +94,18 @@ pub(crate) struct Activity {
 }
 
 pub(crate) struct Driver {
-    inner: Arc<Inner>,
-    scheduler: Scheduler,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) scheduler: Scheduler,
     commands: mpsc::UnboundedReceiver<Command>,
     lives: HashMap<SourceId, Arc<Live>>,
-    runs: HashMap<RunId, Arc<RunControl>>,
+    pub(crate) runs: HashMap<RunId, Arc<RunControl>>,
     /// The last failure of each source, for those who wait in vain.
     errors: HashMap<SourceId, OpenError>,
     /// When to look whether a source without readers can be closed.
     idle: BTreeMap<SourceId, Tick>,
     tasks: JoinSet<()>,
     step: Step,
-    hot_zones: HotZones,
+    pub(crate) hot_zones: HotZones,
 }
 
 impl Driver {
@@ -162,7 +162,7 @@ impl Driver {
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(crate) fn handle(&mut self, input: Input) {
         let now = self.inner.clock.now();
         let follows = self.hot_zones.note(now, &input);
         self.scheduler.handle(now, input);
@@ -230,33 +230,6 @@ impl Driver {
             Command::Shutdown { done } => return Some(done),
         }
         None
-    }
-
-    fn probed(&mut self, live: &Arc<Live>, container: Option<Container>) {
-        let now = self.inner.clock.now();
-        for input in self.hot_zones.probed(now, &self.inner, live, container) {
-            self.scheduler.handle(now, input);
-        }
-        self.hot_zones.look(&self.inner, live);
-    }
-
-    /// Asks for the indexes of films that are being watched, while nothing urgent is on its way.
-    fn fetch_hot_zones(&mut self) {
-        let is_busy = |run: &Arc<RunControl>| {
-            let account = &run.account;
-            matches!(account.level, Priority::Critical | Priority::High)
-                && account.held_since().is_none()
-        };
-        if !self.hot_zones.has_unasked() || self.runs.values().any(is_busy) {
-            return;
-        }
-        for (source, range) in self.hot_zones.take_unasked() {
-            self.handle(Input::Requested {
-                source,
-                range,
-                priority: Priority::Low,
-            });
-        }
     }
 
     /// Carries out what the scheduler wants.
@@ -504,30 +477,6 @@ impl Driver {
             UNKNOWN_IDLE
         };
         self.idle.insert(live.source, self.inner.clock.now() + idle);
-    }
-
-    /// Background fill ends with its reader; what somebody asked for goes on.
-    fn end_fill(&mut self, live: &Live) {
-        let asked: RangeSet = self
-            .inner
-            .jobs()
-            .rows(live.entry)
-            .into_iter()
-            .map(|job| job.range)
-            .collect();
-        let fill: Vec<ByteRange> = self
-            .scheduler
-            .queue()
-            .demands(live.source)
-            .filter(|demand| demand.priority == Priority::Low)
-            .flat_map(|demand| asked.gaps(demand.range).collect::<Vec<_>>())
-            .collect();
-        for range in fill {
-            self.handle(Input::Cancelled {
-                source: live.source,
-                range,
-            });
-        }
     }
 
     fn close_idle(&mut self) {

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chunk_core::scheduler::{Input, ReaderId, SourceId, Start};
-use chunk_core::{BLOCK_SIZE, ByteRange, Container, Tick};
+use chunk_core::{BLOCK_SIZE, ByteRange, Container, Priority, RangeSet, Tick};
 
 use crate::checked::{read_checked, read_trusted};
-use crate::driver::Command;
+use crate::driver::{Command, Driver};
 use crate::inner::Inner;
 use crate::live::{Found, Live};
+use crate::run::RunControl;
 
 /// A reader that is so far ahead of its film has all it needs for now, be it a copy or a player with a large
 /// buffer of its own: the rate is no reason to hurry then, and what is measured holds. Two of the smallest
@@ -221,6 +222,59 @@ impl HotZones {
 
     pub(crate) fn has_asked(&self, source: SourceId) -> bool {
         self.films.get(&source).is_some_and(|film| film.has_asked)
+    }
+}
+
+impl Driver {
+    pub(crate) fn probed(&mut self, live: &Arc<Live>, container: Option<Container>) {
+        let now = self.inner.clock.now();
+        for input in self.hot_zones.probed(now, &self.inner, live, container) {
+            self.scheduler.handle(now, input);
+        }
+        self.hot_zones.look(&self.inner, live);
+    }
+
+    /// Asks for the indexes of films that are being watched, while nothing urgent is on its way.
+    pub(crate) fn fetch_hot_zones(&mut self) {
+        let is_busy = |run: &Arc<RunControl>| {
+            let account = &run.account;
+            matches!(account.level, Priority::Critical | Priority::High)
+                && account.held_since().is_none()
+        };
+        if !self.hot_zones.has_unasked() || self.runs.values().any(is_busy) {
+            return;
+        }
+        for (source, range) in self.hot_zones.take_unasked() {
+            self.handle(Input::Requested {
+                source,
+                range,
+                priority: Priority::Low,
+            });
+        }
+    }
+
+    /// Background fill ends with its reader; what somebody asked for goes on.
+    pub(crate) fn end_fill(&mut self, live: &Live) {
+        let asked: RangeSet = self
+            .inner
+            .jobs()
+            .rows(live.entry)
+            .into_iter()
+            .map(|job| job.range)
+            .collect();
+        let fill: Vec<ByteRange> = self
+            .scheduler
+            .queue()
+            .demands(live.source)
+            .filter(|demand| demand.priority == Priority::Low)
+            .flat_map(|demand| asked.gaps(demand.range).collect::<Vec<_>>())
+            .collect();
+        for range in fill {
+            self.handle(Input::Cancelled {
+                source: live.source,
+                range,
+            });
+        }
     }
 }
 
