@@ -1,7 +1,7 @@
 //! The repository's own chores. They need nothing but cargo, and the network only as far as the loopback.
 //!
 //! ```text
-//! cargo xtask ci         the next three, with clippy, tests and documentation
+//! cargo xtask ci         the next four, with clippy, tests and documentation
 //! cargo xtask arch       the crates' arrows, held against docs/ARCHITECTURE.md
 //! cargo xtask tidy       the rules of style that no lint knows
 //! cargo xtask isolate    every crate builds and packages alone
