@@ -1,10 +1,10 @@
 //! The command line. Each flag can also be given as an environment variable, `CHUNKD_` and its name.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::address::Address;
 use crate::units::{Cap, Offset, Size, Span};
 
 /// A chunk cache for streaming media: play any HTTP file through it, seek anywhere, keep it for next time.
@@ -43,7 +43,8 @@ pub(crate) enum Command {
     Why(Why),
     /// Check every recorded block against its checksum
     Verify(Verify),
-    /// Remove a file from the cache, or everything that is neither pinned nor being read
+    /// Remove a file from the cache with all variants of its query, or everything that is neither pinned
+    /// nor being read
     Evict(Evict),
     /// Keep a file whatever the limits say
     Pin(PinTarget),
@@ -57,10 +58,10 @@ pub(crate) struct Serve {
     pub(crate) cache: Cache,
     /// Where players connect [default: 127.0.0.1:8787]
     #[arg(long, value_name = "ADDRESS", env = "CHUNKD_LISTEN")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) listen: Option<Address>,
     /// A further address for /healthz and /metrics alone [default: none]
     #[arg(long, value_name = "ADDRESS", env = "CHUNKD_ADMIN_LISTEN")]
-    pub(crate) admin_listen: Option<SocketAddr>,
+    pub(crate) admin_listen: Option<Address>,
     /// A further host name that players may use for this server; repeatable
     #[arg(
         long = "host",
@@ -69,9 +70,10 @@ pub(crate) struct Serve {
         value_delimiter = ' '
     )]
     pub(crate) hosts: Vec<String>,
-    /// A web origin whose pages may read answers, such as https://player.example.org; repeatable
+    /// A web origin whose pages may read answers; repeatable
     #[arg(
         long,
+        help = "A web origin whose pages may read answers, such as https://player.example.org; repeatable",
         value_name = "ORIGIN",
         env = "CHUNKD_CORS",
         value_delimiter = ' '
@@ -166,7 +168,8 @@ pub(crate) struct Verify {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Evict {
-    /// The file, by its path as players ask for it, or by its URL
+    /// The file, by its path as players ask for it, or by its URL; without a query, every variant of the
+    /// file goes, whatever its query
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     pub(crate) path: Option<String>,
     /// Everything that is neither pinned nor being read

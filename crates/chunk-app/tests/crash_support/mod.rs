@@ -200,6 +200,7 @@ pub(crate) fn until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
         if begun.elapsed() > BOUND {
             return None;
         }
+        // why: another process tells nobody when it is done, and each caller is bounded by the answer, not the pause.
         std::thread::sleep(LOOK_EVERY);
     }
 }
