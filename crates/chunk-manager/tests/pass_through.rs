@@ -324,7 +324,7 @@ async fn no_reader_waits_for_a_slow_index() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_small_memory_slows_many_readers_down_and_stops_none() {
+async fn fault38_a_small_memory_slows_many_readers_down_and_stops_none() {
     const READERS: u64 = 12;
     for fails in [false, true] {
         let Failing {

@@ -34,8 +34,8 @@ use futures_util::stream;
 use tokio::sync::watch;
 
 use crate::origin::{
-    Answer, AnswerBody, Bucket, Exchange, Link, OriginWorld, Request, RequestRecord,
-    http_date, object_name,
+    Answer, AnswerBody, Bucket, Exchange, Link, OriginWorld, Request, RequestRecord, http_date,
+    object_name,
 };
 use answered::{Answered, interpret};
 
