@@ -39,7 +39,7 @@ fn number(name: &str, default: u64) -> u64 {
     given.map_or(default, |given| given.parse().unwrap())
 }
 
-/// At most `most` of the points, the first and the last of each kind of call among them.
+/// The first and the last point of each kind of call, and others up to `most` in all.
 fn sample(test: &str, points: Vec<Point>, most: u64) -> Vec<Point> {
     let most = usize::try_from(number("CHUNKD_CRASH_POINTS", most)).unwrap();
     let seed = number("CHUNKD_CRASH_SEED", DEFAULT_SEED);
@@ -64,7 +64,6 @@ fn sample(test: &str, points: Vec<Point>, most: u64) -> Vec<Point> {
         let index = usize::try_from(state >> 33).unwrap() % rest.len();
         chosen.push(rest.swap_remove(index));
     }
-    chosen.truncate(most);
     println!(
         "{test}: {} of {all} points, CHUNKD_CRASH_SEED={seed}",
         chosen.len()

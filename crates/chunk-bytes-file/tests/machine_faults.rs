@@ -6,6 +6,7 @@
 //! no such thing.
 #![cfg(target_os = "linux")]
 
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -46,6 +47,11 @@ fn run(child: &str, works: &[&str], program: &str, args: &[&str]) -> Option<Temp
             works.join(" ")
         );
         std::io::stderr().write_all(note.as_bytes()).unwrap();
+        // What a test that passes prints is not shown; what is in this file is, at the end of a run.
+        if let Some(path) = std::env::var_os("CHUNKD_SKIPPED") {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            file.unwrap().write_all(note.as_bytes()).unwrap();
+        }
         return None;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,8 @@
 //! System calls that end the process, or fail, by `strace`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -60,10 +62,6 @@ pub(crate) struct Tracing {
 
 impl Tracing {
     /// Whether `strace` is there and may trace and inject. Says so where not.
-    #[expect(
-        clippy::print_stderr,
-        reason = "who runs the tests has to know what was not tried"
-    )]
     pub(crate) fn is_possible() -> bool {
         let dies = Command::new("strace")
             .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=openat"])
@@ -74,7 +72,7 @@ impl Tracing {
         match dies {
             Ok(status) if !status.success() && status.code() != Some(1) => true,
             _ => {
-                eprintln!("skipped: strace is missing, or may not trace here");
+                say_skipped("strace is missing, or may not trace here");
                 false
             }
         }
@@ -206,6 +204,22 @@ impl Tracing {
             .map(str::to_owned)
             .collect::<Vec<_>>()
             .into_iter()
+    }
+}
+
+/// Says that the present test tries nothing, in the file that `CHUNKD_SKIPPED` names as well: what a test that
+/// passes prints is not shown.
+#[expect(
+    clippy::print_stderr,
+    reason = "who runs the tests has to know what was not tried"
+)]
+pub(crate) fn say_skipped(reason: &str) {
+    let thread = std::thread::current();
+    let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
+    eprint!("skipped: {line}");
+    if let Some(path) = std::env::var_os("CHUNKD_SKIPPED") {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.unwrap().write_all(line.as_bytes()).unwrap();
     }
 }
 
