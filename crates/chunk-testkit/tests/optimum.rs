@@ -154,7 +154,7 @@ fn in_all(played: &[Played]) -> u64 {
     u64::try_from(sum(|outcome| outcome.waited) * 1_000 / least).unwrap_or(u64::MAX)
 }
 
-/// The bars are a quarter above what was measured: 3050, 11539 and 6220 ‰ of the optimum, 245 ‰ of waste. They
+/// The bars are a quarter above what was measured: 1900, 9765 and 4029 ‰ of the optimum, 248 ‰ of waste. They
 /// keep it from getting worse; they are far from what is possible with several players.
 #[test]
 fn random_workloads() {
@@ -164,9 +164,9 @@ fn random_workloads() {
     let worst = played.iter().filter(alone).map(Played::excess).max();
     eprintln!("  one player: at worst {worst:?} ms beyond the optimum");
     let waited = Spread::of(&played, Played::waited);
-    assert!(waited.median <= 3_900, "{}", waited.median);
-    assert!(waited.p90 <= 14_500, "{}", waited.p90);
-    assert!(in_all(&played) <= 7_800, "{}", in_all(&played));
+    assert!(waited.median <= 2_400, "{}", waited.median);
+    assert!(waited.p90 <= 12_200, "{}", waited.p90);
+    assert!(in_all(&played) <= 5_000, "{}", in_all(&played));
     let wasted = Spread::of(&played, Played::wasted);
     assert!(wasted.median <= 310, "{}", wasted.median);
 }

@@ -49,6 +49,7 @@ mod reader;
 mod run;
 mod source;
 mod stripes;
+mod trial;
 mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};

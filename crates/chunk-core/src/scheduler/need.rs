@@ -79,7 +79,7 @@ pub(super) struct Need {
 /// A reader of unknown rate may be a player or a copy. Given the line for a while, a player shows a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trial {
-    /// When it came, or sought.
+    /// When it came. A seek begins no new trial: else who seeks often would hold everybody up.
     pub(super) since: Tick,
     /// Since when it waits for a byte.
     pub(super) waiting_since: Option<Tick>,
@@ -174,7 +174,7 @@ impl Scheduler {
             end: reader.end,
             rate,
             trial: rate.is_none().then_some(Trial {
-                since: reader.came_at,
+                since: reader.opened_at,
                 waiting_since: reader.waiting_since,
                 has_started: !is_starting,
             }),

@@ -64,13 +64,6 @@ impl Scheduler {
     /// them off and on at one mark would cost a request each time.
     const COMFORT: Duration = Duration::from_secs(5);
 
-    /// How long a reader that has just come is on trial: a player with a buffer of two seconds on a line 1.3
-    /// times as fast as its film pauses after four.
-    const TRIAL: Duration = Duration::from_secs(8);
-
-    /// How long a reader lets a newer one go first without a byte.
-    const PATIENCE: Duration = Duration::from_secs(2);
-
     /// Makes the runs in flight those that serve the most urgent wants.
     pub(super) fn plan(&mut self) {
         // A run that one want starts may have to be cut for the next one, once it is there.
@@ -92,7 +85,7 @@ impl Scheduler {
         let wants = self.wants();
         self.is_resting = self.is_a_player_short(&wants);
         let resting = self.first_to_rest(&wants);
-        let newest = self.newest_on_trial(&wants);
+        let newest = self.newest_on_trial(&wants, resting);
         self.gives_way_until = Tick::NEVER;
         for want in wants {
             let urgency = want.need.urgency;
@@ -117,10 +110,8 @@ impl Scheduler {
                 continue;
             }
             if let Some(newest) = newest
-                && self.gives_way(&want, newest)
+                && let Some(until) = self.gives_way(&want, newest)
             {
-                let patience = want.need.trial.and_then(|trial| trial.waiting_since);
-                let until = patience.map_or(newest.1 + Self::TRIAL, |since| since + Self::PATIENCE);
                 self.gives_way_until = self.gives_way_until.min(until);
                 continue;
             }
@@ -201,30 +192,6 @@ impl Scheduler {
             .iter()
             .any(|want| want.need.urgency.rank == Rank::Unproven && !self.is_blocked(want.source))
             .then_some(Rank::Bulk)
-    }
-
-    /// The reader that came last of those nobody can tell from a copy yet, for as long as it is on trial: alone
-    /// on the line, a player fills its buffer and pauses, and from then on its deadlines count.
-    fn newest_on_trial(&self, wants: &[Want]) -> Option<(SourceId, Tick)> {
-        wants
-            .iter()
-            .filter(|want| !self.is_blocked(want.source))
-            .filter_map(|want| Some((want.source, want.need.trial?.since)))
-            .filter(|&(_, since)| self.now.since(since) < Self::TRIAL)
-            .max_by_key(|&(_, since)| since)
-    }
-
-    /// Whether a reader of unknown rate lets a newer one of another file go first: it has started, and
-    /// has not waited for so long that it may be a player running dry.
-    fn gives_way(&self, want: &Want, (source, newest): (SourceId, Tick)) -> bool {
-        want.source != source
-            && want.need.trial.is_some_and(|trial| {
-                trial.has_started
-                    && trial.since < newest
-                    && trial
-                        .waiting_since
-                        .is_none_or(|since| self.now.since(since) < Self::PATIENCE)
-            })
     }
 
     /// Copies take turns: whether it is this one's.

@@ -20,9 +20,7 @@ pub(super) struct Reader {
     pub(super) told_rate: Option<u64>,
     /// The rate it had when it last paused as a player does, for as long as its pauses are worth speaking of.
     shown_rate: Option<u64>,
-    opened_at: Tick,
-    /// When it was opened, or sought.
-    pub(super) came_at: Tick,
+    pub(super) opened_at: Tick,
     /// For how long it has left bytes unread.
     paused: Duration,
     /// Bytes read since the last pause or seek.
@@ -62,7 +60,6 @@ impl Reader {
             told_rate: None,
             shown_rate: None,
             opened_at: now,
-            came_at: now,
             paused: Duration::ZERO,
             unpaused: 0,
             since_seek: 0,
@@ -178,7 +175,6 @@ impl Scheduler {
         };
         reader.read_ahead.on_seek(position);
         reader.consumption.restarted(now);
-        reader.came_at = now;
         reader.since_seek = 0;
         reader.unpaused = 0;
         reader.position = Some(position);
