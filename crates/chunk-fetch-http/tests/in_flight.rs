@@ -53,8 +53,8 @@ async fn sent(origin: &ScriptedOrigin) -> u64 {
     let mut sent = 0;
     let mut unchanged = 0;
     while unchanged < 100 {
-        // why: real time, for the kernel keeps no other. On a machine too busy to send, this sees too little and
-        // the test passes.
+        // On a machine too busy to send, this sees too little and the test passes.
+        // why: real time, for the kernel keeps no other.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let now = origin.journal().bytes_of("film.mkv");
         unchanged = if now == sent { unchanged + 1 } else { 0 };
