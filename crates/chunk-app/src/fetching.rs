@@ -10,6 +10,7 @@ use chunk_ports::{CacheEvent, EventSource, EventSubscription, Received, Resource
 use tokio::sync::mpsc;
 
 use crate::host::Host;
+use crate::units::{Size, approximate_size};
 use crate::wire::FetchEvent;
 
 /// How often progress is told while nothing else happens. Ends are told by events, at once.
@@ -18,6 +19,13 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 /// For how many turns a file may be neither whole nor queued before that counts as an end: an arrival is
 /// out of the queue for up to a commit interval before it is recorded.
 const PATIENCE: u32 = 25;
+
+/// For how many turns a queue may stand still while nothing is asked of the origin: 10 s.
+const QUIET: u32 = 50;
+
+/// The same while the file is being fetched: an origin may ask for two minutes of patience, and a slow one
+/// needs time for a block.
+const QUIET_IN_FLIGHT: u32 = 750;
 
 /// Begins with `resources`, in their order, and tells of them until each has ended, the receiver has gone
 /// or the host closes.
@@ -36,10 +44,16 @@ pub(crate) fn start(host: Arc<Host>, resources: Vec<Resource>) -> mpsc::Receiver
     receiver
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Job {
     told: Option<FetchEvent>,
     idle_turns: u32,
+    /// How many turns in a row have brought nothing.
+    quiet_turns: u32,
+    /// The most that was ever recorded: what is evicted and fetched again is no progress.
+    most_recorded: u64,
+    /// What had come from origins by the last turn.
+    received: u64,
 }
 
 /// What became of an order to begin.
@@ -51,6 +65,28 @@ enum Begun {
     Empty,
     /// It cannot be had, for this reason.
     Refused(String),
+}
+
+/// Why an order could not begin, in the words of the command line.
+fn reason(error: &OpenError) -> String {
+    match error {
+        OpenError::TooLarge {
+            total_len,
+            max_size,
+            pinned,
+        } => {
+            let len = approximate_size(*total_len);
+            let cap = Size(*max_size);
+            match pinned {
+                0 => format!("{len} do not fit in --max-size {cap}"),
+                _ => format!(
+                    "{len} do not fit in --max-size {cap}, of which {} are pinned",
+                    approximate_size(*pinned)
+                ),
+            }
+        }
+        other => other.to_string(),
+    }
 }
 
 async fn follow(
@@ -68,7 +104,7 @@ async fn follow(
             let order = match order {
                 Ok(_) => Begun::Queued,
                 Err(OpenError::Unsatisfiable { total_len: Some(0) }) => Begun::Empty,
-                Err(error) => Begun::Refused(error.to_string()),
+                Err(error) => Begun::Refused(reason(&error)),
             };
             if begun_sender.send((key, order)).await.is_err() {
                 return;
@@ -84,7 +120,7 @@ async fn follow(
             let told = tokio::select! {
                 order = begun.recv(), if more => match order {
                     Some((key, Begun::Queued)) => {
-                        let job = Job { told: None, idle_turns: 0 };
+                        let job = Job::default();
                         jobs.insert(Arc::clone(&key), job);
                         look(host, &mut jobs, Some(&key), sender).await
                     }
@@ -145,14 +181,12 @@ async fn look(
                 let Some(job) = jobs.get_mut(&key) else {
                     continue;
                 };
+                let statistics = host.manager.statistics();
                 if only.is_none() {
                     job.idle_turns = job.idle_turns.saturating_add(1);
+                    job.turn(status.as_ref(), statistics.bytes_from_origin);
                 }
-                job.event(
-                    &key,
-                    status.as_ref(),
-                    host.manager.statistics().store_failing,
-                )
+                job.event(&key, status.as_ref(), statistics.store_failing)
             }
             Err(error) => FetchEvent::Failed {
                 path: key.to_string(),
@@ -177,6 +211,22 @@ async fn look(
 }
 
 impl Job {
+    /// Another turn has passed: whether it has brought anything.
+    fn turn(&mut self, status: Option<&EntryStatus>, received: u64) {
+        self.quiet_turns = self.quiet_turns.saturating_add(1);
+        let Some(status) = status else {
+            return;
+        };
+        let has_grown = status.recorded_bytes > self.most_recorded;
+        // It waits for its turn while others are fetched.
+        let others_come = status.download_rate.is_none() && received > self.received;
+        if has_grown || others_come {
+            self.quiet_turns = 0;
+        }
+        self.most_recorded = self.most_recorded.max(status.recorded_bytes);
+        self.received = received;
+    }
+
     fn event(
         &mut self,
         key: &CacheKey,
@@ -199,19 +249,38 @@ impl Job {
                 path,
                 reason: reason.to_string(),
             },
-            EntryState::Downloading | EntryState::Probing => {
+            EntryState::Downloading | EntryState::Probing
+                if self.quiet_turns <= QUIET_IN_FLIGHT
+                    && !(store_failing && self.quiet_turns > QUIET) =>
+            {
                 self.idle_turns = 0;
                 progress(path, status)
             }
-            // A queue that is not worked off because nothing can be kept would never end.
-            _ if status.queued_bytes > 0 && !store_failing => {
+            // Nothing is asked of the origin for it; that may be because others come first.
+            EntryState::Paused | EntryState::NotStarted
+                if status.queued_bytes > 0 && !store_failing && self.quiet_turns <= QUIET =>
+            {
                 self.idle_turns = 0;
                 progress(path, status)
             }
-            _ if self.idle_turns > PATIENCE && store_failing => FetchEvent::Failed {
+            _ if store_failing && self.idle_turns.max(self.quiet_turns) > PATIENCE => {
+                FetchEvent::Failed {
+                    path,
+                    reason: "the cache cannot be written to, or has no room left under --max-size and above \
+                             --min-free; the order stays in its queue"
+                        .to_owned(),
+                }
+            }
+            _ if status.queued_bytes > 0 && self.quiet_turns > QUIET => FetchEvent::Failed {
                 path,
-                reason: "the cache cannot be written to; the order stays in its queue".to_owned(),
+                reason: "nothing more of it comes; the order stays in its queue".to_owned(),
             },
+            EntryState::Downloading | EntryState::Probing if self.quiet_turns > QUIET_IN_FLIGHT => {
+                FetchEvent::Failed {
+                    path,
+                    reason: "nothing more of it comes".to_owned(),
+                }
+            }
             _ if self.idle_turns > PATIENCE => FetchEvent::Failed {
                 path,
                 reason:

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use chunk_bytes_file::FolderLock;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Outcome};
@@ -29,6 +30,20 @@ struct Record {
 struct RecordedOrigin {
     name: String,
     url: String,
+}
+
+/// Sees to it that there is a cache, or the beginning of one: who only asks makes none.
+pub(crate) fn expect(folder: &Path) -> Outcome<()> {
+    let is_missing =
+        |path: &Path| std::fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    // A server that is starting has the lock before it has an index.
+    if is_missing(&folder.join(INDEX)) && is_missing(&folder.join(FolderLock::FILE_NAME)) {
+        return Err(Failure::failed(format!(
+            "there is no cache in {}; say --cache-dir DIR, or fill one with `chunkd serve` or `chunkd fetch`",
+            folder.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Makes the folder, for this user alone, and checks that it can be written to.

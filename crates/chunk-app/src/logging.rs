@@ -10,15 +10,26 @@ use crate::failure::{Failure, Outcome};
 
 const DEFAULT_FILTER: &str = "warn,chunkd=info";
 
+fn parse(text: &str) -> Outcome<EnvFilter> {
+    // The library takes a word by itself for a module of which to log everything, so that a slip would
+    // silence all others.
+    let is_level = |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+    let mut parts = text.split(',');
+    EnvFilter::builder()
+        .parse(text)
+        .ok()
+        .filter(|_| parts.all(is_level))
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "log: `{text}` is no filter; say a level (error, warn, info, debug, trace) or levels by \
+                 module, as in `warn,chunk_manager=debug`"
+            ))
+        })
+}
+
 /// Starts logging as `filter` says.
 pub(crate) fn start(filter: Option<&str>) -> Outcome<()> {
-    let text = filter.unwrap_or(DEFAULT_FILTER);
-    let filter = EnvFilter::builder().parse(text).map_err(|_| {
-        Failure::usage(format!(
-            "log: `{text}` is no filter; say a level (error, warn, info, debug, trace) or levels by \
-             module, as in `warn,chunk_manager=debug`"
-        ))
-    })?;
+    let filter = parse(filter.unwrap_or(DEFAULT_FILTER))?;
     // Below `info`, libraries write down what they send and receive: fields with credentials among it.
     let ours = filter_fn(|metadata| {
         metadata.target().starts_with("chunk") || *metadata.level() <= LevelFilter::INFO
@@ -32,4 +43,19 @@ pub(crate) fn start(filter: Option<&str>) -> Outcome<()> {
         .with(lines)
         .try_init()
         .map_err(Failure::failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for right in ["off", "debug", DEFAULT_FILTER, "warn,chunk_manager=debug"] {
+            assert!(parse(right).is_ok(), "{right}");
+        }
+        for wrong in ["banana", "warn,banana", "chunk=banana", "a=b=c"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

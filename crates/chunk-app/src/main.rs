@@ -25,6 +25,7 @@
 //! Exit codes: 0 done, 1 not done, 2 asked for wrongly. An error is one line on standard error.
 #![forbid(unsafe_code)]
 
+mod address;
 mod admin;
 mod cli;
 mod compose;

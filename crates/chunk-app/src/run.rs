@@ -41,6 +41,9 @@ pub(crate) async fn run<A>(
     role: Role,
     mut order: impl AsyncFnMut(&dyn Control) -> Outcome<A>,
 ) -> Outcome<A> {
+    if role == Role::Command {
+        folder::expect(&settings.cache_dir)?;
+    }
     folder::prepare(&settings.cache_dir)?;
     let mut prefer_other = false;
     for _ in 0..MOST_HANDS {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use chunk_core::ChunkSize;
 use chunk_manager::Limits;
 
+use crate::address::Address;
 use crate::cli;
 use crate::config::{ConfigFile, OriginTable, WithUnit};
 use crate::failure::{Failure, Outcome};
@@ -265,18 +266,13 @@ where
     }
 }
 
-fn address(
-    name: &str,
-    flag: Option<SocketAddr>,
-    file: Option<&str>,
-) -> Outcome<Option<SocketAddr>> {
+fn address(name: &str, flag: Option<Address>, file: Option<&str>) -> Outcome<Option<SocketAddr>> {
     match (flag, file) {
-        (Some(address), _) => Ok(Some(address)),
-        (None, Some(text)) => text.parse().map(Some).map_err(|_| {
-            Failure::usage(format!(
-                "{name}: `{text}` is no address and port; say for example 127.0.0.1:8787"
-            ))
-        }),
+        (Some(address), _) => Ok(Some(address.0)),
+        (None, Some(text)) => match text.parse::<Address>() {
+            Ok(address) => Ok(Some(address.0)),
+            Err(error) => Err(Failure::usage(format!("{name}: {error}"))),
+        },
         (None, None) => Ok(None),
     }
 }

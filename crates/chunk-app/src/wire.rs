@@ -306,7 +306,11 @@ impl ActivityReport {
             origin_requests: statistics.origin_requests,
             evicted_bytes: statistics.evicted_bytes,
             checksum_failures: statistics.checksum_failures,
-            download_bytes_per_second: entries.iter().filter_map(|e| e.download_rate).sum(),
+            // An average of the last moments outlives the transfer.
+            download_bytes_per_second: match statistics.active_runs {
+                0 => 0,
+                _ => entries.iter().filter_map(|e| e.download_rate).sum(),
+            },
             hit_ratio: ratio(statistics.hits, statistics.misses),
             store_failing: statistics.store_failing,
         }

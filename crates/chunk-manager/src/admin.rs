@@ -264,6 +264,8 @@ impl ChunkManager {
             accessed_unix: record.accessed_unix,
             download_rate: live
                 .as_ref()
+                // The estimate outlives the last run by its window.
+                .filter(|_| activity.is_fetching)
                 .and_then(|live| live.download_rate(self.inner.clock.now())),
             key: record.key,
         }

@@ -108,6 +108,21 @@ pub enum OpenError {
     /// No answer within the time allowed.
     #[error("the origin did not answer in time")]
     Timeout,
+    /// The whole file was asked for durably, and its origin does not let it be kept.
+    #[error("its origin does not let it be kept (Cache-Control or Vary), so it can only be played")]
+    NotStorable,
+    /// The whole file was asked for durably, and it is larger than what may be kept.
+    #[error(
+        "its {total_len} bytes do not fit in a cache of {max_size}, of which {pinned} are pinned"
+    )]
+    TooLarge {
+        /// The file's length in bytes.
+        total_len: u64,
+        /// The most the cache may hold.
+        max_size: u64,
+        /// How much of that other files take that are pinned.
+        pinned: u64,
+    },
     /// The manager cannot do it.
     #[error(transparent)]
     Manager(#[from] ManagerError),

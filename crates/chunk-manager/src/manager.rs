@@ -221,13 +221,7 @@ impl ChunkManager {
             .map(|&index| geometry.chunk_range(index))
             .collect::<Result<_, _>>()?;
         for range in ranges {
-            if self.inner.jobs().remove(entry, range) {
-                self.inner.dirty.mark_jobs(entry);
-            }
-            self.inner.tell(Input::Cancelled {
-                source: live.source,
-                range,
-            });
+            self.withdraw(&live, range);
         }
         Ok(())
     }
@@ -358,8 +352,10 @@ impl ChunkManager {
     /// Asks for a whole file durably, at MEDIUM or LOW. Returns once its size is known, or is known to be
     /// unknown, and the job is in the index.
     ///
+    /// A file that can never be there in whole is refused, and orders for it that wait are withdrawn.
+    ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`], among others [`OpenError::NotStorable`] and [`OpenError::TooLarge`].
     pub async fn prefetch(
         &self,
         resource: Resource,
@@ -382,6 +378,14 @@ impl ChunkManager {
             && let Some(live) = self.inner.live_now(opened.entry.key())
         {
             let missing: Vec<ByteRange> = live.lock().recorded.gaps(whole).collect();
+            if !missing.is_empty()
+                && let Err(error) = self.can_be_whole(&live)
+            {
+                drop(opened);
+                self.withdraw(&live, ByteRange::new(0, u64::MAX).unwrap_or(whole));
+                self.inner.record().await;
+                return Err(error);
+            }
             for gap in missing {
                 self.request(&live, gap, priority);
             }
@@ -452,6 +456,42 @@ impl ChunkManager {
             return Ok(live);
         }
         self.inner.live(&Resource::from_key(key)).await
+    }
+
+    fn withdraw(&self, live: &Live, range: ByteRange) {
+        if self.inner.jobs().remove(live.entry, range) {
+            self.inner.dirty.mark_jobs(live.entry);
+        }
+        self.inner.tell(Input::Cancelled {
+            source: live.source,
+            range,
+        });
+    }
+
+    /// Whether every byte of the file can be kept at once.
+    fn can_be_whole(&self, live: &Live) -> Result<(), OpenError> {
+        let (is_storable, total_len) = {
+            let state = live.lock();
+            (
+                state.meta.as_ref().is_none_or(|meta| meta.storable),
+                state.total_len(),
+            )
+        };
+        if !is_storable {
+            return Err(OpenError::NotStorable);
+        }
+        let Some((total_len, max_size)) = total_len.zip(self.inner.limits().max_size) else {
+            return Ok(());
+        };
+        let pinned = self.inner.space.pinned_besides(live.entry);
+        if total_len > max_size.saturating_sub(pinned) {
+            return Err(OpenError::TooLarge {
+                total_len,
+                max_size,
+                pinned,
+            });
+        }
+        Ok(())
     }
 
     fn request(&self, live: &Live, range: ByteRange, priority: Priority) {

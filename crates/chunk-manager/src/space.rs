@@ -318,6 +318,17 @@ impl Space {
         }
     }
 
+    /// How many bytes are counted for pinned entries other than `entry`.
+    pub(crate) fn pinned_besides(&self, entry: EntryId) -> u64 {
+        let state = self.lock();
+        state
+            .sizes
+            .iter()
+            .filter(|(item, _)| item.entry() != entry && state.pinned.contains(&item.entry()))
+            .map(|(_, &bytes)| bytes)
+            .sum()
+    }
+
     /// Files are gone from the byte store; returns how many bytes were counted for them.
     pub(crate) fn removed(&self, entry: EntryId, keys: &[SegmentKey]) -> u64 {
         let mut state = self.lock();

@@ -67,7 +67,10 @@ async fn usage_errors_are_told_and_exit_with_2() {
             &["serve", "--read-ahead", "5m"],
             "`m` is no unit of time: say 5min",
         ),
-        (&["serve", "--listen", "8787"], "invalid socket address"),
+        (
+            &["serve", "--listen", "8787"],
+            "say for example 127.0.0.1:8787",
+        ),
         (&["play"], "unrecognized subcommand"),
         (&["evict"], "required"),
     ] {
