@@ -140,7 +140,11 @@ async fn fault18_the_scrub_finds_damage_that_nobody_reads() {
     let report = rig.manager.verify(false).await.unwrap();
     assert!(report.bad.is_empty());
     assert_eq!(report.bytes, LEN - BLOCK, "exactly the bad block went");
-    assert_eq!(rig.world.journal().requests_of(FILM), 0, "nobody asked for it");
+    assert_eq!(
+        rig.world.journal().requests_of(FILM),
+        0,
+        "nobody asked for it"
+    );
 }
 
 #[tokio::test(start_paused = true)]
