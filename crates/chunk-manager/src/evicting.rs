@@ -37,20 +37,28 @@ impl Inner {
         self.observe_free_space().await;
         let excess = self.space.excess();
         if excess > 0
-            && let Err(error) = self.make_room(excess).await
+            && let Err(error) = self.make_room(excess, None).await
         {
             tracing::warn!(%error, "nothing could be evicted");
         }
     }
 
     /// Evicts until at least `missing` bytes are free or nothing is left to evict; returns how many went.
-    pub(crate) async fn make_room(self: &Arc<Self>, missing: u64) -> Result<u64, ManagerError> {
+    ///
+    /// Where the room is for an entry that somebody ordered durably, its own bytes stay: an order that eats
+    /// what it has fetched never ends.
+    pub(crate) async fn make_room(
+        self: &Arc<Self>,
+        missing: u64,
+        by: Option<EntryId>,
+    ) -> Result<u64, ManagerError> {
         let Ok(_permit) = self.space.evicting.acquire().await else {
             return Ok(0);
         };
+        let spared = by.filter(|&entry| self.jobs().bytes(entry) > 0);
         let mut freed = 0;
         while freed < missing {
-            let Some(item) = self.next_victim() else {
+            let Some(item) = self.next_victim(spared) else {
                 break;
             };
             match item {
@@ -69,7 +77,7 @@ impl Inner {
     }
 
     /// The segment used least recently that is neither pinned nor being read.
-    fn next_victim(&self) -> Option<Item> {
+    fn next_victim(&self, spared: Option<EntryId>) -> Option<Item> {
         let window = self.limits().initial_buffer;
         let lives = self.all_lives();
         let state = self.space.lock();
@@ -77,7 +85,7 @@ impl Inner {
             .index
             .older_than(i64::MAX)
             .map(|victim| victim.key)
-            .filter(|item| !state.pinned.contains(&item.entry()))
+            .filter(|item| !state.pinned.contains(&item.entry()) && spared != Some(item.entry()))
             .find(|item| match *item {
                 Item::Entry { .. } => true,
                 Item::Segment {

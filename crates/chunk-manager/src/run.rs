@@ -243,7 +243,13 @@ impl RunTask {
                 // What this run has gathered must not be what it waits for.
                 writer.write_now().await;
             }
-            let prepared = self.control.unless_over(head, writer.prepare()).await;
+            let prepare = async {
+                writer.prepare().await;
+                while writer.wait_for_store().await {
+                    writer.prepare().await;
+                }
+            };
+            let prepared = self.control.unless_over(head, prepare).await;
             if prepared.is_none() {
                 return Ok(());
             }

@@ -77,12 +77,18 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     inner: Arc<Inner>,
+    entry: EntryId,
     bytes: u64,
 }
 
 impl Reservation {
-    pub(crate) const fn none(inner: Arc<Inner>) -> Self {
-        Self { inner, bytes: 0 }
+    /// Of nothing yet, for bytes of `entry`.
+    pub(crate) const fn none(inner: Arc<Inner>, entry: EntryId) -> Self {
+        Self {
+            inner,
+            entry,
+            bytes: 0,
+        }
     }
 
     pub(crate) const fn bytes(&self) -> u64 {
@@ -101,10 +107,12 @@ impl Reservation {
                     return true;
                 }
                 Err(shortfall) if shortfall.is_hopeless => return false,
-                Err(shortfall) => match inner.make_room(shortfall.missing).await {
-                    Ok(freed) if freed > 0 => {}
-                    Ok(_) | Err(_) => return false,
-                },
+                Err(shortfall) => {
+                    match inner.make_room(shortfall.missing, Some(self.entry)).await {
+                        Ok(freed) if freed > 0 => {}
+                        Ok(_) | Err(_) => return false,
+                    }
+                }
             }
         }
         false

@@ -43,7 +43,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(inner: Arc<Inner>, live: Arc<Live>) -> Self {
         Self {
-            reservation: Reservation::none(Arc::clone(&inner)),
+            reservation: Reservation::none(Arc::clone(&inner), live.entry),
             inner,
             live,
             digest: None,
@@ -64,6 +64,28 @@ impl Writer {
         // What cannot be dropped is being written.
         let make = || self.inner.make_memory(&self.live);
         self.inner.memory.room(make).await;
+    }
+
+    /// Waits while what is on its way is for a durable order alone and could not be kept: it would only have
+    /// to be fetched again. Returns whether that was so.
+    pub(crate) async fn wait_for_store(&self) -> bool {
+        /// How often to look whether a reader has come. That has no event here.
+        const LOOK: Duration = Duration::from_millis(200);
+        let mut has_waited = false;
+        while self.is_for_order_alone() && !self.is_caching() {
+            has_waited = true;
+            self.inner
+                .clock
+                .sleep_until(self.inner.clock.now() + LOOK)
+                .await;
+        }
+        has_waited
+    }
+
+    fn is_for_order_alone(&self) -> bool {
+        self.live.reader_count() == 0
+            && self.live.lock().caching != Caching::Never
+            && self.inner.jobs().bytes(self.live.entry) > 0
     }
 
     pub(crate) fn push(&mut self, at: u64, bytes: Bytes) {
