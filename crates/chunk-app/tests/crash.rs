@@ -93,6 +93,7 @@ fn state_of(world: &World, cache: &Cache) -> Recorded {
 /// Everything that holds after any crash.
 fn holds_after(world: &mut World, cache: &Cache, what: &str) {
     println!("after {what}");
+    cache.begin();
     let left = state_of(world, cache);
     let verified = cache.json(&["verify", "--json"]);
     assert_eq!(
@@ -167,6 +168,7 @@ fn fault24_killed_between_any_two_calls_of_the_first_start() {
     }
     let status = ["status", "--json"];
     let cache = Cache::new();
+    cache.begin();
     let tracing = watch(&cache);
     assert!(cache.run_traced(&tracing, &status).status.success());
     let points = sample("the first start", tracing.points(), 90);
@@ -174,6 +176,7 @@ fn fault24_killed_between_any_two_calls_of_the_first_start() {
     let mut killed = 0;
     for point in points {
         let cache = Cache::new();
+        cache.begin();
         let ended = cache.run_traced(&kill(&point, &cache), &status);
         killed += usize::from(ended.was_killed());
         assert!(

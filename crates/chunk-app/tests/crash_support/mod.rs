@@ -81,6 +81,21 @@ impl Cache {
         self.home.path().join("cache")
     }
 
+    /// Makes the beginning of a cache where there is none yet: commands that only ask make none.
+    pub(crate) fn begin(&self) {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.folder())
+            .unwrap();
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder().join("lock"))
+            .unwrap();
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let command = Command::new(env!("CARGO_BIN_EXE_chunkd"));
         self.prepared(command, arguments)

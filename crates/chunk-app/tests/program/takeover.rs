@@ -42,13 +42,12 @@ async fn a_server_takes_over_the_work_of_a_fetch_which_follows_on() {
     // What had been recorded was not asked for again.
     let later = bench.origin.journal().records().split_off(asked);
     assert!(!later.is_empty());
-    for record in later {
-        assert!(
-            record.content_start.unwrap() >= recorded,
-            "{:?}",
-            record.range
-        );
-    }
+    // Several connections fetch several parts, and where one is cut for another, what is on its way comes twice.
+    let again: u64 = later.iter().map(|record| record.body_sent).sum();
+    assert!(
+        again <= LEN - recorded + 4 * BLOCK,
+        "{again} bytes although {recorded} of {LEN} were recorded"
+    );
     server.stop().await;
 }
 
