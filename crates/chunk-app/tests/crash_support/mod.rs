@@ -84,12 +84,12 @@ impl Cache {
     /// Makes the beginning of a cache where there is none yet: commands that only ask make none.
     pub(crate) fn begin(&self) {
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
+        fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(self.folder())
             .unwrap();
-        std::fs::OpenOptions::new()
+        fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.folder().join("lock"))
