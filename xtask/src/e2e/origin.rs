@@ -12,7 +12,7 @@ use crate::child::{Guard, free_address, wait_until};
 use crate::http::Get;
 
 /// Bytes per second and connection below `/slow/`.
-pub(crate) const SLOW_RATE: u64 = 4 << 20;
+pub(crate) const SLOW_RATE: u64 = 1 << 20;
 
 /// The origin, with a log in which bodies are counted.
 #[derive(Debug)]
