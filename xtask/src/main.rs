@@ -7,6 +7,7 @@
 //! cargo xtask isolate    every crate builds and packages alone
 //! cargo xtask proofs     which test proves which requirement
 //! cargo xtask sim        the scheduler on random workloads, against the least waiting that is possible
+//! cargo xtask explore    property tests with seeds that nobody has tried yet
 //! cargo xtask e2e        chunkd between nginx and real players
 //! cargo xtask bench      cold | seek | playback: figures against their targets
 //! ```
@@ -22,6 +23,7 @@ mod child;
 mod chunkd;
 mod ci;
 mod e2e;
+mod explore;
 mod http;
 mod isolate;
 mod proofs;
@@ -36,7 +38,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask arch | tidy | isolate | proofs | ci | sim | e2e | bench";
+const USAGE: &str =
+    "usage: cargo xtask arch | tidy | isolate | proofs | ci | sim | explore | e2e | bench";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -58,6 +61,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["isolate"] => isolate::check()?,
         ["ci"] => ci::check()?,
         ["sim", rest @ ..] => sim::main(rest)?,
+        ["explore", rest @ ..] => explore::main(rest)?,
         ["e2e", rest @ ..] => return e2e::main(rest),
         ["bench", rest @ ..] => return bench::main(rest),
         _ => bail!("{USAGE}"),
