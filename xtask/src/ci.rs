@@ -59,7 +59,9 @@ fn test() -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let skipped = folder.join("skipped.txt");
     fs::write(&skipped, "").with_context(|| format!("cannot write {}", skipped.display()))?;
-    let result = run(cargo(["test", "--workspace"]).env("CHUNKD_SKIPPED", &skipped));
+    // All that fails is worth knowing at once.
+    let result =
+        run(cargo(["test", "--workspace", "--no-fail-fast"]).env("CHUNKD_SKIPPED", &skipped));
     let said = fs::read_to_string(&skipped).unwrap_or_default();
     for line in said.lines() {
         println!("skipped: {line}");
