@@ -1,9 +1,10 @@
-//! `cargo xtask bench cold | seek | playback`: chunkd, measured against its targets.
+//! `cargo xtask bench cold | seek | playback | hit`: chunkd, measured against its targets.
 //!
 //! The origin runs inside this process, in user space, with an exact delay and rate and a count of what it sent; it
 //! needs no privileges and no settings of the system.
 
 mod cold;
+mod hit;
 mod measure;
 mod origin;
 mod pace;
@@ -21,7 +22,7 @@ use crate::child::empty_folder;
 use crate::chunkd::{self, Chunkd, Profile};
 
 const USAGE: &str =
-    "usage: cargo xtask bench cold | seek | playback [--debug | --chunkd PROGRAM] [--no-record]
+    "usage: cargo xtask bench cold | seek | playback | hit [--debug | --chunkd PROGRAM] [--no-record]
   --debug      a debug build of chunkd instead of a release build
   --chunkd     a program that is there already
   --no-record  leaves docs/benchmarks.md as it is";
@@ -31,6 +32,7 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode> {
     let (name, rest) = args.split_first().context(USAGE)?;
     let table: fn(&Chunkd) -> Result<Vec<Row>> = match *name {
         "playback" => return playback::main(rest),
+        "hit" => return hit::main(rest),
         "cold" => cold::measure,
         "seek" => seek::measure,
         _ => bail!("{USAGE}"),

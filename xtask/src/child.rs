@@ -41,6 +41,11 @@ impl Guard {
         })
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until somebody listens at the address.
     pub(crate) fn wait_for_listener(&mut self, address: SocketAddr, limit: Duration) -> Result<()> {
         let listens = wait_until(limit, || {

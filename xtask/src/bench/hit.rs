@@ -1,0 +1,277 @@
+//! `cargo xtask bench hit`: how fast cached bytes are served, side by side with others that serve them.
+//!
+//! Server and load generator have one core each. The servers take turns, round by round, so that whatever else the
+//! machine does falls upon all of them; every figure of speed is a median of rounds, and the ratios are medians of the
+//! ratios within a round.
+
+mod client;
+mod load;
+mod process;
+mod server;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use self::load::{Load, Sample};
+use self::server::{Kind, Server};
+use super::origin::{Origin, Rate};
+use super::record;
+use crate::child::empty_folder;
+use crate::chunkd::{self, Profile};
+
+const USAGE: &str = "usage: cargo xtask bench hit [--only TEXT] [--peers NAME,NAME | none] [--rounds N] [--seconds S] \
+[--debug | --chunkd PROGRAM] [--no-record]
+  --only       the cases whose name contains this; docs/benchmarks.md stays as it is
+  --peers      of nginx-static, nginx-slice, varnish: those to measure as well; all that are installed unless told
+  --rounds     how often each server has its turn, 7 unless told
+  --seconds    how long a turn takes, 1 unless told
+  --debug      a debug build of chunkd instead of a release build
+  --chunkd     a program that is there already
+  --no-record  leaves docs/benchmarks.md as it is";
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Four files of 256 MiB: a page cache holds them easily, a processor's cache does not.
+pub(super) const FILES: u64 = 4;
+pub(super) const LENGTH: u64 = 256 * MIB;
+
+/// The cores of the server and of the load generator.
+pub(super) const SERVER_CORE: usize = 0;
+pub(super) const CLIENT_CORE: usize = 1;
+
+/// What is asked for, by how many at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case {
+    size: Size,
+    connections: usize,
+    pages: Pages,
+}
+
+/// How much is asked for at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    Range(u64),
+    Whole,
+}
+
+/// Whether the pages of the files are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    Cached,
+    /// Dropped from the page cache before each turn.
+    Dropped,
+}
+
+impl Case {
+    fn all() -> Vec<Self> {
+        let sizes = [
+            Size::Range(64 * KIB),
+            Size::Range(MIB),
+            Size::Range(8 * MIB),
+            Size::Whole,
+        ];
+        let mut cases = Vec::new();
+        for connections in [8, 64] {
+            for size in sizes {
+                cases.push(Self {
+                    size,
+                    connections,
+                    pages: Pages::Cached,
+                });
+            }
+        }
+        cases.push(Self {
+            size: Size::Range(64 * KIB),
+            connections: 8,
+            pages: Pages::Dropped,
+        });
+        cases
+    }
+
+    /// What the table calls it.
+    pub(super) fn name(self) -> String {
+        let size = match self.size {
+            Size::Range(length) if length < MIB => format!("{} KiB", length / KIB),
+            Size::Range(length) => format!("{} MiB", length / MIB),
+            Size::Whole => "whole files".to_owned(),
+        };
+        let pages = match self.pages {
+            Pages::Cached => "",
+            Pages::Dropped => ", not in the page cache",
+        };
+        format!("{size}, {} connections{pages}", self.connections)
+    }
+}
+
+struct Options<'a> {
+    only: &'a str,
+    peers: Vec<Kind>,
+    rounds: usize,
+    turn: Duration,
+    program: Option<PathBuf>,
+    profile: Profile,
+    is_recorded: bool,
+}
+
+/// Runs the table; the exit code is 1 when a target is missed.
+pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
+    let options = Options::parse(args)?;
+    let build = match (&options.program, options.profile) {
+        (Some(_), _) => "a given program",
+        (None, Profile::Debug) => "debug build",
+        (None, Profile::Release) => "release build",
+    };
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => chunkd::build(options.profile)?,
+    };
+    // Of this run alone: somebody may be measuring something else.
+    let folder = chunkd::target_folder()?.join(format!("bench-hit-{}", std::process::id()));
+    empty_folder(&folder)?;
+    let outcome = run(&options, &program, &folder);
+    std::fs::remove_dir_all(&folder)?;
+    let (text, verdicts) = outcome?;
+    if options.is_recorded {
+        let circumstances = record::circumstances("hit", build, &program)?;
+        record::put("hit", &format!("{circumstances}\n{text}"))?;
+    }
+    let all = verdicts.met + verdicts.missed;
+    println!("bench hit: {} of {all} targets met", verdicts.met);
+    Ok(if verdicts.missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, table::Verdicts)> {
+    let origin = Origin::start(LENGTH, Duration::ZERO, Rate::Shared(1 << 40))?;
+    let mut servers = Vec::new();
+    for kind in std::iter::once(Kind::Chunkd).chain(options.peers.iter().copied()) {
+        let folder = folder.join(kind.name());
+        match Server::start(kind, program, origin.address, &folder)? {
+            Some(server) => servers.push(server),
+            None => println!("{} is not installed and is left out", kind.name()),
+        }
+    }
+    for server in &servers {
+        server
+            .fill()
+            .with_context(|| format!("filling {}", server.kind.name()))?;
+    }
+    // What is still on its way to the disk would take the servers' time.
+    rustix::fs::sync();
+
+    let load_before = load_average();
+    let mut text = format!(
+        "Medians of {} rounds of {:.1} s, the servers one after the other in each; load average {load_before} before. \
+         Beside it: {}.\n\n",
+        options.rounds,
+        options.turn.as_secs_f64(),
+        servers[1..]
+            .iter()
+            .map(Server::version)
+            .collect::<Vec<_>>()
+            .join("; "),
+    );
+    let heading = table::heading(&servers);
+    print!("{heading}");
+    text.push_str(&heading);
+    let mut verdicts = table::Verdicts::default();
+    process::pin(CLIENT_CORE)?;
+    for case in Case::all() {
+        if !case.name().contains(options.only) {
+            continue;
+        }
+        let samples = measure(case, &servers, options)?;
+        let (lines, judged) = table::lines(case, &servers, &samples);
+        print!("{lines}");
+        text.push_str(&lines);
+        verdicts.add(judged);
+    }
+    let (lines, judged) = table::memory(&servers)?;
+    print!("{lines}");
+    text.push_str(&lines);
+    verdicts.add(judged);
+    Ok((text, verdicts))
+}
+
+/// What each server did in each round.
+fn measure(case: Case, servers: &[Server], options: &Options<'_>) -> Result<Vec<Vec<Sample>>> {
+    let mut samples: Vec<Vec<Sample>> = servers.iter().map(|_| Vec::new()).collect();
+    for round in 0..options.rounds {
+        for (server, samples) in servers.iter().zip(&mut samples) {
+            if case.pages == Pages::Dropped {
+                server.drop_pages()?;
+            }
+            let sample = Load::new(server.address, case, round as u64)
+                .and_then(|load| load.run(&server.process, options.turn))
+                .with_context(|| format!("{} at `{}`", server.kind.name(), case.name()))?;
+            samples.push(sample);
+        }
+    }
+    Ok(samples)
+}
+
+impl<'a> Options<'a> {
+    fn parse(args: &[&'a str]) -> Result<Self> {
+        let mut options = Options {
+            only: "",
+            peers: Kind::PEERS.into(),
+            rounds: 7,
+            turn: Duration::from_secs(1),
+            program: None,
+            profile: Profile::Release,
+            is_recorded: true,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().copied().context(USAGE);
+            match *arg {
+                "--only" => {
+                    options.only = value()?;
+                    options.is_recorded = false;
+                }
+                "--peers" => options.peers = peers(value()?)?,
+                "--rounds" => {
+                    options.rounds = value()?.parse().context("--rounds takes a number")?
+                }
+                "--seconds" => {
+                    let seconds: f64 = value()?.parse().context("--seconds takes a number")?;
+                    options.turn = Duration::try_from_secs_f64(seconds)?;
+                }
+                "--debug" => options.profile = Profile::Debug,
+                "--chunkd" => options.program = Some(std::path::absolute(value()?)?),
+                "--no-record" => options.is_recorded = false,
+                _ => bail!("{USAGE}"),
+            }
+        }
+        if options.rounds == 0 {
+            bail!("--rounds takes at least 1");
+        }
+        Ok(options)
+    }
+}
+
+fn peers(list: &str) -> Result<Vec<Kind>> {
+    if list == "none" {
+        return Ok(Vec::new());
+    }
+    list.split(',')
+        .map(|name| {
+            let known = Kind::PEERS.into_iter().find(|kind| kind.name() == name);
+            known.with_context(|| format!("no peer is called `{name}`\n{USAGE}"))
+        })
+        .collect()
+}
+
+/// How busy the machine is, the measurement included.
+fn load_average() -> String {
+    let loads = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    loads.split(' ').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,221 @@
+//! One connection of the load generator. It knows which bytes it must get, and looks at a part of them.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::LENGTH;
+use super::server::path;
+use crate::bench::cold::check;
+
+/// Of every piece that is read this much is compared with what the origin has: enough to see bytes of another place.
+const LOOKED_AT: usize = 64;
+/// Every so manieth piece is compared as a whole.
+const WHOLE_EVERY: u64 = 256;
+/// A head that is longer is none of those that these servers send.
+const LONGEST_HEAD: usize = 4 << 10;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    stream: TcpStream,
+    server: SocketAddr,
+    request: Vec<u8>,
+    state: State,
+    asked: Instant,
+    /// The next byte of the file, and the end of what was asked for.
+    at: u64,
+    end: u64,
+    is_range: bool,
+    pieces: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    /// What there is of the head.
+    Head(Vec<u8>),
+    Body,
+}
+
+/// What one read brought.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) bytes: u64,
+    pub(super) first_byte: Option<Duration>,
+    pub(super) is_whole: bool,
+}
+
+impl Client {
+    pub(super) fn connect(server: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(server).context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            server,
+            request: Vec::new(),
+            state: State::Idle,
+            asked: Instant::now(),
+            at: 0,
+            end: 0,
+            is_range: false,
+            pieces: 0,
+        })
+    }
+
+    pub(super) const fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Asks for a part of a file, or for all of it.
+    pub(super) fn ask(&mut self, file: u64, range: Option<(u64, u64)>) -> Result<()> {
+        self.request.clear();
+        write!(
+            self.request,
+            "GET {} HTTP/1.1\r\nHost: {}\r\n",
+            path(file),
+            self.server
+        )?;
+        (self.at, self.end) = range.unwrap_or((0, LENGTH));
+        self.is_range = range.is_some();
+        if let Some((start, end)) = range {
+            write!(self.request, "Range: bytes={start}-{}\r\n", end - 1)?;
+        }
+        self.request.extend_from_slice(b"\r\n");
+        self.asked = Instant::now();
+        // An empty send buffer takes a request as a whole.
+        let sent = self.stream.write(&self.request)?;
+        if sent != self.request.len() {
+            bail!("a request was not taken as a whole");
+        }
+        self.state = State::Head(Vec::new());
+        Ok(())
+    }
+
+    /// Reads once. The server has something to say, or has gone.
+    pub(super) fn read(&mut self, piece: &mut [u8]) -> Result<Progress> {
+        let count = match self.stream.read(piece) {
+            Ok(0) => bail!("the server has closed the connection"),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::default()),
+            Err(error) => return Err(error).context("reading an answer"),
+        };
+        let mut progress = Progress::default();
+        let mut body = &piece[..count];
+        if let State::Head(head) = &mut self.state {
+            if head.is_empty() {
+                progress.first_byte = Some(self.asked.elapsed());
+            }
+            // What an answer's first read brings of the body is small beside the body.
+            let known = head.len();
+            head.extend_from_slice(&body[..body.len().min(LONGEST_HEAD)]);
+            let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") else {
+                if head.len() >= LONGEST_HEAD {
+                    bail!("a head without an end");
+                }
+                return Ok(progress);
+            };
+            let text = String::from_utf8_lossy(&head[..end]).into_owned();
+            self.expect(&text)?;
+            body = &body[end + 4 - known..];
+            self.state = State::Body;
+        }
+        if matches!(self.state, State::Idle) {
+            bail!("bytes that nobody asked for");
+        }
+        self.compare(body)?;
+        progress.bytes = body.len() as u64;
+        self.at += progress.bytes;
+        if self.at > self.end {
+            bail!("more bytes than were asked for");
+        }
+        progress.is_whole = self.at == self.end;
+        if progress.is_whole {
+            self.state = State::Idle;
+        }
+        Ok(progress)
+    }
+
+    fn compare(&mut self, body: &[u8]) -> Result<()> {
+        self.pieces += 1;
+        let looked_at = if self.pieces.is_multiple_of(WHOLE_EVERY) {
+            body.len()
+        } else {
+            body.len().min(LOOKED_AT)
+        };
+        check(&body[..looked_at], self.at)?;
+        let last = body.len().saturating_sub(LOOKED_AT);
+        check(&body[last..], self.at + last as u64)
+    }
+
+    /// Fails unless the head promises what was asked for.
+    fn expect(&self, head: &str) -> Result<()> {
+        let status = if self.is_range { "206" } else { "200" };
+        let mut lines = head.split("\r\n");
+        let first = lines.next().unwrap_or_default();
+        if first.split(' ').nth(1) != Some(status) {
+            bail!("`{first}` instead of {status}");
+        }
+        let length = lines
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .and_then(|(_, value)| value.trim().parse::<u64>().ok());
+        if length != Some(self.end - self.at) {
+            bail!("a length of {length:?} instead of {}", self.end - self.at);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::Client;
+    use crate::bench::origin::fill;
+
+    /// What the client says to an answer for bytes 1000 to 1099.
+    fn answered(head: &str, body: &[u8]) -> anyhow::Result<bool> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let mut client = Client::connect(listener.local_addr()?)?;
+        let (mut server, _) = listener.accept()?;
+        client.ask(0, Some((1000, 1100)))?;
+        let mut request = [0; 512];
+        let length = server.read(&mut request)?;
+        assert!(
+            request[..length]
+                .windows(15)
+                .any(|part| part == b"bytes=1000-1099")
+        );
+        server.write_all(format!("{head}\r\n\r\n").as_bytes())?;
+        server.write_all(body)?;
+        drop(server);
+        client.stream.set_nonblocking(false)?;
+        let mut piece = [0; 4096];
+        loop {
+            if client.read(&mut piece)?.is_whole {
+                return Ok(true);
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_right_bytes_under_the_right_head_pass() {
+        const HEAD: &str = "HTTP/1.1 206 Partial Content\r\ncontent-length: 100";
+        let mut right = [0; 100];
+        fill(&mut right, 1000);
+        assert!(answered(HEAD, &right).expect("the right answer"));
+        let mut wrong = right;
+        wrong[3] ^= 1;
+        assert!(answered(HEAD, &wrong).is_err(), "wrong at the start");
+        let mut wrong = right;
+        wrong[99] ^= 1;
+        assert!(answered(HEAD, &wrong).is_err(), "wrong at the end");
+        assert!(answered(HEAD, &right[..99]).is_err(), "too short");
+        assert!(answered("HTTP/1.1 200 OK\r\ncontent-length: 100", &right).is_err());
+        assert!(answered("HTTP/1.1 206 Partial Content\r\ncontent-length: 99", &right).is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! The table: speed, processor time, and the wait for the first byte, each beside those of the others.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::load::Sample;
+use super::server::{Kind, Server};
+use super::{Case, Pages, Size};
+
+/// How many times faster than nginx with plain files.
+const FASTER: f64 = 1.1;
+/// The wait for a first byte that is not in the page cache.
+const COLD_FIRST_BYTE: Duration = Duration::from_micros(600);
+/// Anonymous memory with 64 connections at work.
+const MEMORY: u64 = 24 << 20;
+
+/// How many targets were met.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Verdicts {
+    pub(super) met: usize,
+    pub(super) missed: usize,
+}
+
+impl Verdicts {
+    pub(super) const fn add(&mut self, other: Self) {
+        self.met += other.met;
+        self.missed += other.missed;
+    }
+
+    const fn judge(&mut self, is_met: bool) -> &'static str {
+        if is_met {
+            self.met += 1;
+            "met"
+        } else {
+            self.missed += 1;
+            "MISSED"
+        }
+    }
+}
+
+/// The heading of a table with these servers.
+pub(super) fn heading(servers: &[Server]) -> String {
+    let mut text = String::from("| case | figure | target | | ratio |");
+    for server in servers {
+        let _ = write!(text, " {} |", server.kind.name());
+    }
+    text.push_str("\n|---|---|---|---|---|");
+    text.push_str(&"---|".repeat(servers.len()));
+    text.push('\n');
+    text
+}
+
+/// The lines of one case, and how many of its targets were met. The first server is the one that counts.
+pub(super) fn lines(case: Case, servers: &[Server], samples: &[Vec<Sample>]) -> (String, Verdicts) {
+    let mut text = String::new();
+    let mut verdicts = Verdicts::default();
+    let is_cold = case.pages == Pages::Dropped;
+    let basis = servers
+        .iter()
+        .position(|server| server.kind == Kind::NginxStatic);
+    let each = |show: &dyn Fn(&[Sample]) -> String| {
+        let cells = samples.iter().map(|samples| show(samples));
+        cells.collect::<Vec<_>>().join(" | ")
+    };
+
+    // Varnish keeps its bytes in its own memory, so that nothing of it can be dropped.
+    let rivals = servers.iter().zip(samples).skip(1);
+    let best_rival = rivals
+        .filter(|(server, _)| server.kind != Kind::NginxStatic)
+        .filter(|(server, _)| !is_cold || server.kind != Kind::Varnish)
+        .map(|(_, samples)| speed(samples))
+        .fold(0.0, f64::max);
+    let least = if is_cold { 1.0 } else { FASTER };
+    let ratio = basis.map(|basis| median_ratio(&samples[0], &samples[basis], Sample::speed));
+    let is_met = ratio.is_none_or(|ratio| ratio >= least) && speed(&samples[0]) >= best_rival;
+    let _ = writeln!(
+        text,
+        "| {} | GB/s | ≥ {least} × nginx-static, ≥ the others | {} | {} | {} |",
+        case.name(),
+        verdicts.judge(is_met),
+        shown(ratio),
+        each(&|samples| format!("{:.2}", speed(samples))),
+    );
+
+    let ratio = basis.map(|basis| cpu(&samples[0]) / cpu(&samples[basis]));
+    let verdict = if is_cold {
+        ""
+    } else {
+        verdicts.judge(ratio.is_none_or(|ratio| ratio <= 1.0))
+    };
+    let target = if is_cold { "" } else { "≤ 1 × nginx-static" };
+    let _ = writeln!(
+        text,
+        "|  | CPU seconds per GB | {target} | {verdict} | {} | {} |",
+        shown(ratio),
+        each(&|samples| format!("{:.3}", cpu(samples))),
+    );
+
+    let p99 = percentile(&samples[0], 99);
+    let (target, verdict) = if is_cold {
+        ("p99 ≤ 0.6 ms", verdicts.judge(p99 <= COLD_FIRST_BYTE))
+    } else {
+        ("", "")
+    };
+    let _ = writeln!(
+        text,
+        "|  | first byte, p50 / p99 | {target} | {verdict} |  | {} |",
+        each(&|samples| {
+            let [middle, late] = [50, 99].map(|part| percentile(samples, part));
+            // Of whole files, few begin within a turn.
+            if case.size == Size::Whole {
+                return "–".to_owned();
+            }
+            format!("{} / {}", milliseconds(middle), milliseconds(late))
+        }),
+    );
+    let _ = writeln!(
+        text,
+        "|  | load generator's core in use |  |  |  | {} |",
+        each(&|samples| format!(
+            "{:.0} %",
+            100.0 * median(samples.iter().map(Sample::client_share))
+        )),
+    );
+    if case.connections == 64 {
+        let most = |samples: &[Sample]| {
+            let most = samples.iter().map(|sample| sample.anonymous).max();
+            most.unwrap_or_default()
+        };
+        let _ = writeln!(
+            text,
+            "|  | anonymous memory | ≤ {} | {} |  | {} |",
+            mebibytes(MEMORY),
+            verdicts.judge(most(&samples[0]) <= MEMORY),
+            each(&|samples| mebibytes(most(samples))),
+        );
+    }
+    (text, verdicts)
+}
+
+/// The line about memory when all is over.
+pub(super) fn memory(servers: &[Server]) -> Result<(String, Verdicts)> {
+    let mut text = String::from("| after all of it | anonymous memory |  |  |  |");
+    for server in servers {
+        let _ = write!(text, " {} |", mebibytes(server.process.anonymous()?));
+    }
+    text.push('\n');
+    Ok((text, Verdicts::default()))
+}
+
+impl Sample {
+    /// In gigabytes a second.
+    #[expect(clippy::cast_precision_loss, reason = "bytes here are far below 2^52")]
+    fn speed(&self) -> f64 {
+        self.bytes as f64 / self.elapsed / 1e9
+    }
+
+    fn client_share(&self) -> f64 {
+        self.client / self.elapsed
+    }
+}
+
+fn speed(samples: &[Sample]) -> f64 {
+    median(samples.iter().map(Sample::speed))
+}
+
+/// Over all rounds, since the kernel counts in steps of a hundredth of a second.
+#[expect(clippy::cast_precision_loss, reason = "bytes here are far below 2^52")]
+fn cpu(samples: &[Sample]) -> f64 {
+    let seconds: f64 = samples.iter().map(|sample| sample.server).sum();
+    let bytes: u64 = samples.iter().map(|sample| sample.bytes).sum();
+    seconds / (bytes.max(1) as f64 / 1e9)
+}
+
+/// Round by round, since both had the same neighbours in a round.
+fn median_ratio(of: &[Sample], to: &[Sample], figure: fn(&Sample) -> f64) -> f64 {
+    median(of.iter().zip(to).map(|(of, to)| figure(of) / figure(to)))
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or_default()
+}
+
+fn percentile(samples: &[Sample], percent: usize) -> Duration {
+    let mut times: Vec<Duration> = samples
+        .iter()
+        .flat_map(|sample| sample.first_bytes.iter().copied())
+        .collect();
+    times.sort_unstable();
+    let at = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+    times.get(at).copied().unwrap_or_default()
+}
+
+fn shown(ratio: Option<f64>) -> String {
+    ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"))
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bytes here are far below 2^52")]
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
