@@ -1,4 +1,4 @@
-//! The port's contract, kept against an origin on loopback.
+//! The ports' contracts, kept against an origin on loopback.
 
 use chunk_fetch_http::{HttpFetcher, OriginConfig};
 use chunk_testkit::origin::{Link, OriginWorld, ScriptedOrigin};
@@ -12,4 +12,14 @@ async fn fresh(world: OriginWorld) -> (HttpFetcher, ScriptedOrigin) {
     (fetcher, origin)
 }
 
-chunk_testkit::fetcher_conformance!(fresh);
+mod fetching {
+    use super::*;
+
+    chunk_testkit::fetcher_conformance!(fresh);
+}
+
+mod forwarding {
+    use super::*;
+
+    chunk_testkit::forward_conformance!(fresh);
+}

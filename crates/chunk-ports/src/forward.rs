@@ -12,7 +12,11 @@ use crate::{BodyStream, FetchError, Resource};
 /// - Only fields of the adapter's allow-list travel in either direction; none of them is hop-by-hop.
 /// - Redirects are not followed: the answer goes back as it is.
 /// - Nothing is retried, because the method may not be safe.
+/// - Whatever status the origin answers is an answer, not an error.
+/// - A request's body that ends with an error is not passed on as if it were whole; an answer's body that
+///   breaks off ends with [`FetchError::Interrupted`].
 /// - Dropping the future or the answer's body ends the exchange.
+/// - No error text contains the target.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait OriginForward: Send + Sync + fmt::Debug + 'static {

@@ -8,6 +8,8 @@
 //! | [`chunk_store`] | the suite of the index, and a comparison of two indexes |
 //! | [`byte_store`] | the suite of the byte store, content that knows its place, and a model test |
 //! | [`events`] | the suite of the event bus |
+//! | [`clock`] | the suite of the clock |
+//! | [`forward`] | the suite of what passes requests on |
 //! | [`fetcher`] | the suite of the fetcher, and a scripted one for paused time |
 //! | [`origin`] | a scripted HTTP origin on loopback |
 //! | [`simulator`] | hours of simulated playback over a simulated link |
@@ -37,8 +39,10 @@
 
 pub mod byte_store;
 pub mod chunk_store;
+pub mod clock;
 pub mod events;
 pub mod faulty;
 pub mod fetcher;
+pub mod forward;
 pub mod origin;
 pub mod simulator;
