@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use chunk_core::{ETag, LastModified, Representation};
-use chunk_ports::{Condition, FetchError, Wanted};
+use chunk_ports::{Condition, FetchError, RefusalFields, Secret, Wanted};
 use http::header::{
-    CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, LAST_MODIFIED,
-    RETRY_AFTER,
+    ALLOW, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, LAST_MODIFIED,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -47,6 +47,7 @@ impl Head<'_> {
             304 => self.confirmation(),
             401 | 403 | 407 => Err(FetchError::Denied {
                 status: self.status.as_u16(),
+                told: self.told(),
             }),
             404 | 410 => Err(FetchError::NotFound {
                 status: self.status.as_u16(),
@@ -55,6 +56,10 @@ impl Head<'_> {
             408 | 425 | 429 | 500..=599 => Err(FetchError::Busy {
                 status: self.status.as_u16(),
                 retry_after: self.retry_after(),
+            }),
+            400..=499 => Err(FetchError::Rejected {
+                status: self.status.as_u16(),
+                told: self.told(),
             }),
             status => Err(refused(&format!("status {status} to a range request"))),
         }
@@ -188,6 +193,22 @@ impl Head<'_> {
         });
         now.content_type = self.text(CONTENT_TYPE).map(Into::into);
         now
+    }
+
+    /// What a refusal says for whoever asked.
+    fn told(&self) -> RefusalFields {
+        RefusalFields {
+            retry_after: self.retry_after(),
+            allow: self.list(ALLOW),
+            challenge: self.list(WWW_AUTHENTICATE).map(Secret::new),
+        }
+    }
+
+    /// All lines of a field that is a list (RFC 9110, 5.3), as one.
+    fn list(&self, name: HeaderName) -> Option<String> {
+        let lines = self.fields.get_all(name).iter();
+        let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
     }
 
     /// `Retry-After` as a time from now: seconds or a date (RFC 9110, 10.2.3).
@@ -440,7 +461,7 @@ mod tests {
 
     #[test]
     fn other_statuses_are_neither_content_nor_worth_a_retry() {
-        for status in [100, 201, 204, 205, 300, 400, 405, 412, 418, 451] {
+        for status in [100, 201, 204, 205, 300, 399, 600] {
             let found = judge(span(0, 10), &Condition::Any, status, &[]);
             let Err(error) = found else {
                 panic!("{status}: {found:?}");

@@ -220,8 +220,10 @@ async fn again(
     let asked = ask(origin, place, own_fields, range).await;
     match asked {
         Ok(reached) => {
-            let gone = matches!(reached.answer.head.status.as_u16(), 401 | 403 | 404 | 410);
-            Ok((!gone).then_some(reached))
+            // A signature that has run out is a 403 here and a 400 there.
+            let status = reached.answer.head.status;
+            let stays = matches!(status.as_u16(), 408 | 416 | 425 | 429);
+            Ok((stays || !status.is_client_error()).then_some(reached))
         }
         // The caller will come back, and then to the stable URL.
         Err(error) if error.is_retryable() => Err(error),

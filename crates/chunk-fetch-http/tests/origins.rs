@@ -173,7 +173,7 @@ async fn fault12_a_redirect_is_resolved_again_from_the_stable_url() {
     origin.fault("film.mkv", When::Next, Fault::redirect(location));
     let error = fetch(&fetcher, "/film.mkv", 20, 30).await.unwrap_err();
     assert!(
-        matches!(error, FetchError::Denied { status: 403 }),
+        matches!(error, FetchError::Denied { status: 403, .. }),
         "{error:?}"
     );
     assert_untold(&error, PLANTED);

@@ -87,7 +87,7 @@ async fn fault12_a_continuation_goes_straight_to_where_the_redirect_led() {
 
 #[tokio::test(start_paused = true)]
 async fn fault12_a_remembered_place_that_refuses_is_asked_for_anew_at_the_stable_url() {
-    for status in [401, 403, 404, 410] {
+    for status in [400, 401, 403, 404, 410] {
         let world = Redirected::new().await;
         let redirect = Fault::redirect(world.location());
         world.origin.fault("film.mkv", When::Always, redirect);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_core::{EntryId, GeometryError, RangeError};
-use chunk_ports::{ByteStoreError, ChunkStoreError, FetchError};
+use chunk_ports::{ByteStoreError, ChunkStoreError, FetchError, RefusalFields};
 
 /// Why the manager could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,16 @@ pub enum OpenError {
     Denied {
         /// The origin's status code.
         status: u16,
+        /// What else it said.
+        told: RefusalFields,
+    },
+    /// The origin refuses the request for another reason (any other 4xx).
+    #[error("the origin answered {status}: it refuses the request")]
+    Rejected {
+        /// The origin's status code.
+        status: u16,
+        /// What else it said.
+        told: RefusalFields,
     },
     /// The file has no bytes in the range asked for (416).
     #[error("the file has no bytes in that range")]
@@ -132,7 +142,14 @@ impl From<&FetchError> for OpenError {
     fn from(error: &FetchError) -> Self {
         match error {
             FetchError::NotFound { status } => Self::NotFound { status: *status },
-            FetchError::Denied { status } => Self::Denied { status: *status },
+            FetchError::Denied { status, told } => Self::Denied {
+                status: *status,
+                told: told.clone(),
+            },
+            FetchError::Rejected { status, told } => Self::Rejected {
+                status: *status,
+                told: told.clone(),
+            },
             FetchError::Unsatisfiable { total_len } => Self::Unsatisfiable {
                 total_len: *total_len,
             },
@@ -174,9 +191,9 @@ impl From<ReadError> for std::io::Error {
     fn from(error: ReadError) -> Self {
         let kind = match &error {
             ReadError::Failed(OpenError::NotFound { .. }) => std::io::ErrorKind::NotFound,
-            ReadError::Failed(OpenError::Denied { .. } | OpenError::Forbidden { .. }) => {
-                std::io::ErrorKind::PermissionDenied
-            }
+            ReadError::Failed(
+                OpenError::Denied { .. } | OpenError::Rejected { .. } | OpenError::Forbidden { .. },
+            ) => std::io::ErrorKind::PermissionDenied,
             ReadError::Failed(OpenError::Timeout) => std::io::ErrorKind::TimedOut,
             ReadError::Closed => std::io::ErrorKind::BrokenPipe,
             ReadError::Changed | ReadError::Failed(_) => std::io::ErrorKind::Other,

@@ -191,7 +191,10 @@ impl Inner {
         let error = live.failure_since(self.clock.now() - ttl)?;
         matches!(
             error,
-            OpenError::NotFound { .. } | OpenError::Denied { .. } | OpenError::Refused { .. }
+            OpenError::NotFound { .. }
+                | OpenError::Denied { .. }
+                | OpenError::Rejected { .. }
+                | OpenError::Refused { .. }
         )
         .then_some(error)
     }
@@ -260,7 +263,12 @@ impl Inner {
                 Ok(keep_in_spite_of_page(live))
             }
             Ok(_) | Err(FetchError::Changed { .. }) => Ok(Validation::Changed),
-            Err(error @ (FetchError::NotFound { .. } | FetchError::Denied { .. })) => {
+            // RFC 9111, 4.3.3: such an answer is the answer. What is cached stays, for the day it is another one.
+            Err(
+                error @ (FetchError::NotFound { .. }
+                | FetchError::Denied { .. }
+                | FetchError::Rejected { .. }),
+            ) => {
                 let error = OpenError::from(&error);
                 live.refuse(error.clone(), self.clock.now());
                 Err(error)

@@ -67,7 +67,10 @@ async fn fault29_whoever_waits_for_a_fetch_that_fails_is_told_at_once() {
             let wait = manager.wait_for_chunk(entry, 5, Duration::from_secs(600));
             let error = wait.await.unwrap_err();
             assert!(
-                matches!(error, WaitError::Failed(OpenError::Denied { status: 403 })),
+                matches!(
+                    error,
+                    WaitError::Failed(OpenError::Denied { status: 403, .. })
+                ),
                 "{error:?}"
             );
         });

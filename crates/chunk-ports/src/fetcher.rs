@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chunk_core::Representation;
 use futures_core::Stream;
 
-use crate::{BackendError, Resource};
+use crate::{BackendError, Resource, Secret};
 
 /// Body bytes as they arrive. Dropping it ends the transfer on the wire.
 pub type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, FetchError>> + Send>>;
@@ -132,6 +132,20 @@ pub struct Verdict {
     pub fresh_for: Duration,
 }
 
+/// What a refusal says besides its status, as far as it is meant for whoever asked.
+///
+/// Not the page that came with it, nor any other field: those may hold what is between us and the origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "adapters build it")]
+pub struct RefusalFields {
+    /// `Retry-After`, as a time from the answer on.
+    pub retry_after: Option<Duration>,
+    /// `Allow`: the methods that a 405 says there are.
+    pub allow: Option<String>,
+    /// `WWW-Authenticate`: which credentials a 401 wants. It may hold a nonce, so it is not printed.
+    pub challenge: Option<Secret>,
+}
+
 /// Why bytes did not come.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -153,6 +167,16 @@ pub enum FetchError {
     Denied {
         /// The status code.
         status: u16,
+        /// What else it says.
+        told: RefusalFields,
+    },
+    /// The origin refuses the request for another reason (any other 4xx that is not about patience).
+    #[error("the origin answered {status}: it refuses the request")]
+    Rejected {
+        /// The status code.
+        status: u16,
+        /// What else it says.
+        told: RefusalFields,
     },
     /// The range starts past the end (416).
     #[error("the file has no bytes in that range")]
@@ -160,7 +184,7 @@ pub enum FetchError {
         /// The file's length, where the origin said.
         total_len: Option<u64>,
     },
-    /// The origin asks for patience (429, 503) or fails (other 5xx).
+    /// The origin asks for patience (408, 425, 429, 503) or fails (other 5xx).
     #[error("the origin answered {status}")]
     Busy {
         /// The status code.
@@ -206,6 +230,7 @@ impl FetchError {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy { retry_after, .. } => *retry_after,
+            Self::Denied { told, .. } | Self::Rejected { told, .. } => told.retry_after,
             _ => None,
         }
     }

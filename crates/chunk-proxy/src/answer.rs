@@ -224,7 +224,11 @@ impl Answerer {
             }
             Err(error) => {
                 tracing::debug!(%error, "not opened");
-                Err(Refusal::from(&error))
+                let refusal = Refusal::from(&error);
+                Err(match mount.partition() {
+                    Some(_) => refusal.challenging(&error),
+                    None => refusal,
+                })
             }
         }
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use chunk_manager::{ManagerError, OpenError};
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use chunk_ports::{RefusalFields, Secret};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::admission::NotAdmitted;
@@ -40,6 +43,34 @@ impl Refusal {
             "the method is not served here",
         )
         .with(ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// The same, asking for patience. Never none: a client that comes back at once makes what is busy busier.
+    fn retrying_after(self, wait: Duration) -> Self {
+        let whole = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.with(RETRY_AFTER, whole.max(1).into())
+    }
+
+    fn telling_when(self, told: &RefusalFields) -> Self {
+        match told.retry_after {
+            Some(wait) => self.retrying_after(wait),
+            None => self,
+        }
+    }
+
+    /// The same with the origin's challenge. Only for a client whose credentials would reach that origin:
+    /// any other would be made to give them away for nothing.
+    pub(crate) fn challenging(self, error: &OpenError) -> Self {
+        match error {
+            OpenError::Denied { told, .. } if self.status == StatusCode::UNAUTHORIZED => {
+                let challenge = told.challenge.as_ref().map(Secret::expose);
+                match challenge.map(HeaderValue::try_from) {
+                    Some(Ok(challenge)) => self.with(WWW_AUTHENTICATE, challenge),
+                    _ => self,
+                }
+            }
+            _ => self,
+        }
     }
 
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -101,22 +132,45 @@ impl From<NoRoute> for Refusal {
     }
 }
 
+/// The client's status for an origin's 4xx: the same, unless it is about the request that we made of the client's,
+/// or about the way there. A 412 would pass for the answer to a precondition of the client's own.
+fn origin_says(status: u16) -> StatusCode {
+    const OURS: [StatusCode; 7] = [
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+        StatusCode::LENGTH_REQUIRED,
+        StatusCode::PRECONDITION_FAILED,
+        StatusCode::EXPECTATION_FAILED,
+        StatusCode::MISDIRECTED_REQUEST,
+        StatusCode::UPGRADE_REQUIRED,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ];
+    StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| status.is_client_error() && !OURS.contains(status))
+        .unwrap_or(StatusCode::BAD_GATEWAY)
+}
+
 impl From<&OpenError> for Refusal {
     fn from(error: &OpenError) -> Self {
-        let origin_says = |status: u16| {
-            StatusCode::from_u16(status)
-                .ok()
-                .filter(StatusCode::is_client_error)
-                // 407 is about the way to the origin, which is not the client's.
-                .filter(|&status| status != StatusCode::PROXY_AUTHENTICATION_REQUIRED)
-                .unwrap_or(StatusCode::BAD_GATEWAY)
-        };
         match error {
             OpenError::NotFound { status } => {
                 Self::new(origin_says(*status), "the origin has no such file")
             }
-            OpenError::Denied { status } => {
+            OpenError::Denied { status, told } => {
                 Self::new(origin_says(*status), "the origin wants other credentials")
+                    .telling_when(told)
+            }
+            OpenError::Rejected { status, told } => {
+                let refusal = Self::new(origin_says(*status), "the origin refuses the request")
+                    .telling_when(told);
+                let allowed = told.allow.as_deref().map(HeaderValue::try_from);
+                match allowed {
+                    // RFC 9110, 15.5.6: a 405 lists what there is.
+                    Some(Ok(allowed)) if refusal.status == StatusCode::METHOD_NOT_ALLOWED => {
+                        refusal.with(ALLOW, allowed)
+                    }
+                    _ => refusal,
+                }
             }
             OpenError::Unsatisfiable { total_len } => {
                 let refusal = Self::new(
@@ -130,14 +184,18 @@ impl From<&OpenError> for Refusal {
                     None => refusal,
                 }
             }
-            OpenError::Busy { retry_after, .. } => {
-                // Never 0: a client that comes back at once makes a busy origin busier.
-                let wait = retry_after.map_or(1, |wait| wait.as_secs().max(1));
-                Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the origin is busy; try again later",
-                )
-                .with(RETRY_AFTER, wait.into())
+            OpenError::Busy {
+                status,
+                retry_after,
+            } => {
+                // A limit on requests is the client's to keep; all else is between us and the origin.
+                let status = if *status == StatusCode::TOO_MANY_REQUESTS.as_u16() {
+                    StatusCode::TOO_MANY_REQUESTS
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                Self::new(status, "the origin is busy; try again later")
+                    .retrying_after(retry_after.unwrap_or_default())
             }
             OpenError::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -154,7 +212,7 @@ impl From<&OpenError> for Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the cache is shutting down",
             )
-            .with(RETRY_AFTER, Duration::from_secs(1).as_secs().into())
+            .retrying_after(Duration::ZERO)
             .closing(),
             OpenError::Manager(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the cache cannot answer")

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use chunk_core::ETag;
 use chunk_manager::{First, ManagerError, OpenError, ReadError};
+use chunk_ports::{RefusalFields, Secret};
 use proptest::prelude::*;
 
 use super::film::{Event, Film, MODIFIED, bytes};
-use super::play;
+use super::player::Player;
+use super::{play, proxy_with};
+use crate::config::{Mount, PartitionKey, ProxyConfig};
 
 #[tokio::test(start_paused = true)]
 async fn every_field_of_a_plain_answer() {
@@ -275,18 +278,45 @@ async fn a_file_shorter_than_promised_is_cut_too() {
 #[tokio::test(start_paused = true)]
 async fn why_an_entry_cannot_be_opened_decides_the_status() {
     let reason = || "https://origin.example/?token=s3cret".to_owned();
-    let busy = |after| OpenError::Busy {
-        status: 429,
+    let busy = |status, after| OpenError::Busy {
+        status,
         retry_after: after,
+    };
+    let told = RefusalFields {
+        retry_after: Some(Duration::from_millis(6001)),
+        allow: Some("PUT".to_owned()),
+        challenge: Some(Secret::new("Basic realm=\"s3cret\"")),
+    };
+    let denied = |status| OpenError::Denied {
+        status,
+        told: RefusalFields::default(),
+    };
+    let rejected = |status| OpenError::Rejected {
+        status,
+        told: told.clone(),
     };
     let table = [
         (OpenError::NotFound { status: 404 }, 404, None),
         (OpenError::NotFound { status: 410 }, 410, None),
-        (OpenError::Denied { status: 401 }, 401, None),
-        (OpenError::Denied { status: 403 }, 403, None),
-        (OpenError::Denied { status: 407 }, 502, None),
-        (busy(Some(Duration::from_secs(7))), 503, Some("7")),
-        (busy(None), 503, Some("1")),
+        (denied(401), 401, None),
+        (denied(403), 403, None),
+        (denied(407), 502, None),
+        (rejected(400), 400, Some("7")),
+        (rejected(405), 405, Some("7")),
+        (rejected(409), 409, Some("7")),
+        (rejected(451), 451, Some("7")),
+        // About the request we made, or the way there.
+        (rejected(411), 502, Some("7")),
+        (rejected(412), 502, Some("7")),
+        (rejected(417), 502, Some("7")),
+        (rejected(421), 502, Some("7")),
+        (rejected(426), 502, Some("7")),
+        (rejected(431), 502, Some("7")),
+        (busy(429, Some(Duration::from_secs(7))), 429, Some("7")),
+        (busy(429, None), 429, Some("1")),
+        (busy(408, None), 503, Some("1")),
+        (busy(503, Some(Duration::from_secs(7))), 503, Some("7")),
+        (busy(500, None), 503, Some("1")),
         (OpenError::Unreachable, 502, None),
         (OpenError::Timeout, 504, None),
         (OpenError::Refused { reason: reason() }, 502, None),
@@ -304,7 +334,31 @@ async fn why_an_entry_cannot_be_opened_decides_the_status() {
         );
         assert!(answer.text().ends_with('\n') && answer.text().lines().count() == 1);
         assert!(!answer.text().contains("s3cret"), "{}", answer.text());
+        assert_eq!(answer.field("www-authenticate"), None);
+        assert_eq!(answer.field("allow"), (status == 405).then_some("PUT"));
         assert_eq!(play(&film).head("/f", &[]).await.status, status);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault48_a_challenge_reaches_only_whose_credentials_reach_the_origin() {
+    let challenge = "Basic realm=\"films\"";
+    let told = RefusalFields {
+        challenge: Some(Secret::new(challenge)),
+        ..RefusalFields::default()
+    };
+    let forwarding = Mount::unnamed().forwarding_authorization(PartitionKey::new([7; 32]));
+    for (mount, status, expected) in [
+        (forwarding.clone(), 401, Some(challenge)),
+        (forwarding, 403, None),
+        (Mount::unnamed(), 401, None),
+    ] {
+        let told = told.clone();
+        let film = Film::new(1000).refusing(OpenError::Denied { status, told });
+        let proxy = proxy_with(&film, ProxyConfig::new(vec![mount]));
+        let answer = Player::connect(&proxy).get("/f", &[]).await;
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.field("www-authenticate"), expected);
     }
 }
 
@@ -326,7 +380,7 @@ async fn one_connection_answers_many_requests_even_pipelined() {
 async fn what_is_served_is_counted() {
     let film = Film::new(1000);
     let proxy = super::proxy(&film);
-    let mut player = super::Player::connect(&proxy);
+    let mut player = Player::connect(&proxy);
     player.get("/f", &["Range: bytes=0-9"]).await;
     player.get("/f", &["Range: bytes=5000-"]).await;
     drop(player);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chunk_core::{ETag, LastModified, Representation};
-use chunk_ports::{Condition, FetchError, FetchRequest, FetchedBody, Verdict, Wanted};
+use chunk_ports::{
+    Condition, FetchError, FetchRequest, FetchedBody, RefusalFields, Secret, Verdict, Wanted,
+};
 use futures_util::stream;
 
 use crate::origin::{Answer, Framing, OriginObject};
@@ -32,18 +34,31 @@ pub(super) fn interpret(
         304 => Ok(Answered::NotModified(verdict(answer))),
         401 | 403 | 407 => Err(FetchError::Denied {
             status: answer.status,
+            told: told(answer),
         }),
         404 | 410 => Err(FetchError::NotFound {
             status: answer.status,
         }),
         416 => Err(FetchError::Unsatisfiable { total_len: total }),
-        429 | 500..=599 => Err(FetchError::Busy {
+        408 | 425 | 429 | 500..=599 => Err(FetchError::Busy {
             status: answer.status,
-            retry_after: field(answer, "retry-after")
-                .and_then(|value| value.parse().ok())
-                .map(Duration::from_secs),
+            retry_after: told(answer).retry_after,
+        }),
+        400..=499 => Err(FetchError::Rejected {
+            status: answer.status,
+            told: told(answer),
         }),
         status => Err(refused(&format!("status {status}"))),
+    }
+}
+
+fn told(answer: &Answer) -> RefusalFields {
+    RefusalFields {
+        retry_after: field(answer, "retry-after")
+            .and_then(|value| value.parse().ok())
+            .map(Duration::from_secs),
+        allow: field(answer, "allow").map(str::to_owned),
+        challenge: field(answer, "www-authenticate").map(Secret::new),
     }
 }
 

@@ -48,6 +48,8 @@ macro_rules! fetcher_conformance {
             fault07_coded_and_multipart_answers_are_refused,
             fault08_head_is_never_asked,
             fault09_missing_and_denied_are_told_at_once,
+            fault09_other_refusals_keep_their_status,
+            fault09_a_refusal_tells_what_else_it_says,
             fault10_patience_is_told,
             fault13_a_stall_ends_at_the_progress_timeout,
             fault13_a_byte_now_and_then_is_no_progress,

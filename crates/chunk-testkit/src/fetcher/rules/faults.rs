@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use chunk_ports::{ChunkFetcher, Condition, FetchError, FetchOutcome, Wanted};
+use chunk_ports::{
+    ChunkFetcher, Condition, FetchError, FetchOutcome, RefusalFields, Secret, Wanted,
+};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
@@ -265,11 +267,67 @@ pub async fn fault09_missing_and_denied_are_told_at_once<F: ChunkFetcher + ?Size
             FetchError::NotFound { status } => {
                 assert!(matches!(status, 404 | 410) && status == wanted);
             }
-            FetchError::Denied { status } => {
+            FetchError::Denied { status, .. } => {
                 assert!(matches!(status, 401 | 403 | 407) && status == wanted);
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Every other refusal keeps its status; one that asks for patience is one to come back after.
+pub async fn fault09_other_refusals_keep_their_status<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for wanted in [400, 402, 405, 406, 409, 412, 418, 423, 431, 451] {
+        world.fault(FILM, When::Next, Fault::status(wanted));
+        let error = failure(fetcher, span(0, 100)).await;
+        assert!(!error.is_retryable(), "{error:?}");
+        let FetchError::Rejected { status, told } = error else {
+            panic!("{error:?} for {wanted}");
+        };
+        assert_eq!((status, told), (wanted, RefusalFields::default()));
+    }
+    for wanted in [408, 425, 429] {
+        world.fault(FILM, When::Next, Fault::status(wanted));
+        let error = failure(fetcher, span(0, 100)).await;
+        assert!(error.is_retryable(), "{error:?}");
+    }
+}
+
+/// What a refusal says for whoever asked comes with it, and what it asks credentials with is not printed.
+pub async fn fault09_a_refusal_tells_what_else_it_says<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let challenge = format!("Digest nonce=\"{PLANTED}\"");
+    let fields = [
+        ("Retry-After", "30"),
+        ("Allow", "PUT"),
+        ("WWW-Authenticate", challenge.as_str()),
+        ("Set-Cookie", "a=b"),
+    ];
+    for status in [401, 405] {
+        let headers = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let fault = Fault::Status {
+            status,
+            headers: headers.to_vec(),
+            body: "a page".to_owned(),
+        };
+        world.fault(FILM, When::Next, fault);
+        let error = failure(fetcher, span(0, 100)).await;
+        let printed = format!("{error} {error:?}");
+        assert!(!printed.contains(PLANTED), "{printed}");
+        let (FetchError::Denied { told, .. } | FetchError::Rejected { told, .. }) = error else {
+            panic!("{error:?} for {status}");
+        };
+        let expected = RefusalFields {
+            retry_after: Some(Duration::from_secs(30)),
+            allow: Some("PUT".to_owned()),
+            challenge: Some(Secret::new(challenge.as_str())),
+        };
+        assert_eq!(told, expected);
     }
 }
 
