@@ -38,6 +38,7 @@
 extern crate alloc;
 
 mod block;
+mod breaker;
 mod container;
 mod estimate;
 mod eviction;
@@ -56,6 +57,7 @@ mod time;
 pub mod scheduler;
 
 pub use block::{BLOCK_SIZE, BlockMap};
+pub use breaker::{Admission, Breaker, BreakerPolicy};
 pub use container::{Container, ContainerKind};
 pub use estimate::{ConsumptionRate, RateEstimator, RoundTrip};
 pub use eviction::{EvictionIndex, Place, Victim};

@@ -21,7 +21,18 @@ pub(crate) fn before_head(error: WireError, side: Side) -> FetchError {
     if matches!(error, WireError::NotPublic) {
         return not_public();
     }
-    FetchError::Unreachable(source(error, side))
+    let is_unconnected = matches!(
+        error,
+        WireError::Lookup(_)
+            | WireError::Connect(_)
+            | WireError::Tls(_)
+            | WireError::ConnectTimeout
+    );
+    let source = source(error, side);
+    match side {
+        Side::Origin if is_unconnected => FetchError::NoConnection(source),
+        _ => FetchError::Unreachable(source),
+    }
 }
 
 /// Why a body broke off.
@@ -31,7 +42,13 @@ pub(crate) fn within_body(error: WireError, side: Side) -> FetchError {
 
 /// Why no head came to a request that was passed on.
 pub(crate) fn before_forwarded_head(error: reqwest::Error) -> FetchError {
-    FetchError::Unreachable(Box::new(error.without_url()))
+    let is_unconnected = error.is_connect();
+    let source = Box::new(error.without_url());
+    if is_unconnected {
+        FetchError::NoConnection(source)
+    } else {
+        FetchError::Unreachable(source)
+    }
 }
 
 /// Why the body of the answer to it broke off.

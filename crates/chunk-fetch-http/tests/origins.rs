@@ -287,7 +287,7 @@ async fn fault11_an_origin_that_is_down_is_unreachable_and_may_come_back() {
     fetch(&fetcher, "/film.mkv", 0, 10).await.unwrap();
     origin.close().await;
     let error = fetch(&fetcher, "/film.mkv", 0, 10).await.unwrap_err();
-    assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
+    assert!(matches!(error, FetchError::NoConnection(_)), "{error:?}");
     assert!(error.is_retryable());
     assert!(!whole_chain(&error).contains("film"));
     origin.reopen().await.unwrap();

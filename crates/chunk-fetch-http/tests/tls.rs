@@ -168,7 +168,7 @@ async fn an_unknown_authority_and_another_hosts_certificate_are_refused_and_told
         let error = fetch(&fetcher(config), "/film.mkv", 0, 10)
             .await
             .unwrap_err();
-        assert!(matches!(error, FetchError::Unreachable(_)), "{error:?}");
+        assert!(matches!(error, FetchError::NoConnection(_)), "{error:?}");
         let told = whole_chain(&error);
         assert!(told.contains("no TLS connection"), "{told}");
         assert!(told.contains("certificate"), "{told}");

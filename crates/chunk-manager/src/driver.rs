@@ -370,14 +370,23 @@ impl Driver {
                 return;
             }
         }
-        let reported = match &error {
-            FetchError::Changed { .. } => OpenError::Refused {
+        // Nobody is in the middle of a file of which nothing is known: who came late need not try on.
+        let away = match &error {
+            FetchError::NoConnection(_) if live.lock().meta.is_none() => {
+                let now = self.inner.clock.now();
+                self.inner.reach.retry_after(live.key.origin(), now)
+            }
+            _ => None,
+        };
+        let reported = match (&error, away) {
+            (_, Some(retry_after)) => OpenError::Away { retry_after },
+            (FetchError::Changed { .. }, _) => OpenError::Refused {
                 reason: "a page in place of the file".to_owned(),
             },
-            other => OpenError::from(other),
+            (other, _) => OpenError::from(other),
         };
         self.errors.insert(live.source, reported);
-        let failure = if error.is_retryable() {
+        let failure = if error.is_retryable() && away.is_none() {
             add(&self.inner.counters.retries, 1);
             Failure::Transient {
                 retry_after: error.retry_after(),

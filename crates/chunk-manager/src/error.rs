@@ -103,6 +103,12 @@ pub enum OpenError {
     /// No connection, or no answer, after every retry.
     #[error("the origin cannot be reached")]
     Unreachable,
+    /// No connection lately, so that nothing was tried, or nothing is any more.
+    #[error("the origin cannot be reached; it is tried again in {} s", retry_after.as_secs().max(1))]
+    Away {
+        /// When it may be worth asking again.
+        retry_after: Duration,
+    },
     /// The origin's answer cannot be used.
     #[error("the origin's answer is refused: {reason}")]
     Refused {

@@ -20,6 +20,7 @@ use crate::jobs::JobBook;
 use crate::live::Live;
 use crate::memory::MemoryBudget;
 use crate::options::Limits;
+use crate::reach::Reach;
 use crate::recorder::Dirty;
 use crate::space::Space;
 use crate::timeline::{Happening, Ring};
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn ChunkStore>,
     pub(crate) bytes: Arc<dyn ByteStore>,
     pub(crate) fetcher: Arc<dyn ChunkFetcher>,
+    pub(crate) reach: Reach,
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_size: ChunkSize,
@@ -97,6 +99,7 @@ impl Inner {
             store: parts.store,
             bytes: parts.bytes,
             fetcher: parts.fetcher,
+            reach: Reach::default(),
             events: parts.events,
             clock: parts.clock,
             chunk_size: parts.chunk_size,

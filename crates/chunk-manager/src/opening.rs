@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use chunk_core::Priority;
 use chunk_core::scheduler::{Input, Start};
+use chunk_core::{Admission, Priority};
 use chunk_ports::{
     ChunkStoreError, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Freshness,
     GenerationRecord, NewGeneration, Resource, StoreWrite, Verdict, Wanted,
@@ -31,6 +31,15 @@ const ATTEMPTS: usize = 4;
 
 /// How long the index may take over one order before it is given again.
 const INDEX_ANSWER: Duration = Duration::from_secs(10);
+
+/// What the first byte asked for takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// It is here, or there is none.
+    Nothing,
+    /// It has to come from the origin.
+    Origin,
+}
 
 /// Whether the origin still has what we have.
 enum Validation {
@@ -68,16 +77,25 @@ impl Inner {
                 continue;
             }
             let is_new_target = refresh_target(&live, &resource);
-            if live.lock().meta.is_some() {
+            let is_known = live.lock().meta.is_some();
+            if !is_known
+                && !is_new_target
+                && let Some(error) = self.remembered_failure(&live)
+            {
+                return Err(error);
+            }
+            let need = live.need_of(first);
+            if need == Need::Origin {
+                self.admit(live.key.origin())?;
+            }
+            if is_known {
                 if is_new_target {
                     live.forget_refusal();
                 }
-                if let Validation::Changed = self.validate(&live).await? {
+                if let Validation::Changed = self.validate(&live, need).await? {
                     self.supersede(&live);
                     continue;
                 }
-            } else if !is_new_target && let Some(error) = self.remembered_failure(&live) {
-                return Err(error);
             }
             match self.start_reading(&live, first).await {
                 Ok(opened) => return Ok(opened),
@@ -200,7 +218,11 @@ impl Inner {
     }
 
     /// Asks the origin, once per session of the entry, whether what is cached still holds, unless it is fresh.
-    async fn validate(self: &Arc<Self>, live: &Arc<Live>) -> Result<Validation, OpenError> {
+    async fn validate(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        need: Need,
+    ) -> Result<Validation, OpenError> {
         if live.is_validated() {
             return Ok(Validation::Same);
         }
@@ -234,19 +256,29 @@ impl Inner {
             live.set_validated(true);
             return Ok(Validation::Same);
         }
+        let request = FetchRequest {
+            resource,
+            wanted: Wanted::Span {
+                start: 0,
+                end: Some(1),
+            },
+            condition: Condition::IfChanged(known.clone()),
+        };
+        // What is here is not held up by an origin that is known to be out of reach, nor by finding out whether it
+        // still is; once it is not, it is asked.
+        if need == Need::Nothing {
+            match self.reach.admit(live.key.origin(), self.clock.now()) {
+                Admission::Free => {}
+                Admission::Look => {
+                    add(&self.counters.origin_requests, 1);
+                    self.look(request);
+                    return Ok(Validation::Same);
+                }
+                Admission::Refused { .. } => return Ok(Validation::Same),
+            }
+        }
         add(&self.counters.origin_requests, 1);
-        let answer = self
-            .fetcher
-            .fetch(FetchRequest {
-                resource,
-                wanted: Wanted::Span {
-                    start: 0,
-                    end: Some(1),
-                },
-                condition: Condition::IfChanged(known.clone()),
-            })
-            .await;
-        match answer {
+        match self.ask(request).await {
             Ok(FetchOutcome::NotModified(verdict)) => {
                 self.confirm(live, verdict).await;
                 Ok(Validation::Same)
@@ -391,6 +423,29 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+impl Live {
+    /// What it takes to begin reading at `first`.
+    fn need_of(&self, first: First) -> Need {
+        let state = self.lock();
+        let total_len = state.total_len();
+        let start = match first {
+            _ if state.meta.is_none() => return Need::Origin,
+            First::Nothing => return Need::Nothing,
+            First::Span { start, .. } => start,
+            First::Suffix { len } => match total_len {
+                Some(total_len) => total_len.saturating_sub(len),
+                None => return Need::Origin,
+            },
+        };
+        let is_past_end = total_len.is_some_and(|total_len| start >= total_len);
+        if is_past_end || state.readable.contains(start) {
+            Need::Nothing
+        } else {
+            Need::Origin
+        }
     }
 }
 

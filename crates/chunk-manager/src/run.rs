@@ -118,11 +118,7 @@ impl RunTask {
         add(&self.inner.counters.origin_requests, 1);
         let request = self.request();
         let asked = request.condition.clone();
-        let Some(outcome) = self
-            .control
-            .unless_over(0, self.inner.fetcher.fetch(request))
-            .await
-        else {
+        let Some(outcome) = self.control.unless_over(0, self.inner.ask(request)).await else {
             return Ok(());
         };
         let FetchOutcome::Body(fetched) = outcome? else {

@@ -192,7 +192,10 @@ pub enum FetchError {
         /// How long to wait at least, where it said.
         retry_after: Option<Duration>,
     },
-    /// No connection, or no answer.
+    /// No connection to the origin itself: nothing at all can be had from it now.
+    #[error("no connection to the origin")]
+    NoConnection(#[source] BackendError),
+    /// No answer: the connection broke or kept silent, or a place that the origin led to cannot be reached.
     #[error("the origin cannot be reached")]
     Unreachable(#[source] BackendError),
     /// The body ended before its end. What came is good.
@@ -221,7 +224,11 @@ impl FetchError {
     pub const fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Busy { .. } | Self::Unreachable(_) | Self::Interrupted(_) | Self::Stalled
+            Self::Busy { .. }
+                | Self::NoConnection(_)
+                | Self::Unreachable(_)
+                | Self::Interrupted(_)
+                | Self::Stalled
         )
     }
 

@@ -197,6 +197,10 @@ impl From<&OpenError> for Refusal {
                 Self::new(status, "the origin is busy; try again later")
                     .retrying_after(retry_after.unwrap_or_default())
             }
+            OpenError::Away { retry_after } => {
+                Self::new(StatusCode::BAD_GATEWAY, "the origin cannot be reached")
+                    .retrying_after(*retry_after)
+            }
             OpenError::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "the origin did not answer in time",

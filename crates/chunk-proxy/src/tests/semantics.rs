@@ -287,6 +287,9 @@ async fn why_an_entry_cannot_be_opened_decides_the_status() {
         allow: Some("PUT".to_owned()),
         challenge: Some(Secret::new("Basic realm=\"s3cret\"")),
     };
+    let away = OpenError::Away {
+        retry_after: Duration::from_millis(29_001),
+    };
     let denied = |status| OpenError::Denied {
         status,
         told: RefusalFields::default(),
@@ -318,6 +321,7 @@ async fn why_an_entry_cannot_be_opened_decides_the_status() {
         (busy(503, Some(Duration::from_secs(7))), 503, Some("7")),
         (busy(500, None), 503, Some("1")),
         (OpenError::Unreachable, 502, None),
+        (away, 502, Some("30")),
         (OpenError::Timeout, 504, None),
         (OpenError::Refused { reason: reason() }, 502, None),
         (OpenError::Forbidden { reason: reason() }, 502, None),

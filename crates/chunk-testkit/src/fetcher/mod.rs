@@ -91,6 +91,9 @@ impl ChunkFetcher for ScriptedFetcher {
                 reason: "an empty range".to_owned(),
             });
         }
+        if self.world.is_cut() {
+            return Err(FetchError::NoConnection("the line is cut".into()));
+        }
         let asked = as_http(&request);
         let mut releases = self.world.releases();
         let (answer, object) = self.world.answer(&asked);

@@ -30,6 +30,14 @@ pub struct OriginWorld {
     journal: Journal,
     /// How often the test has released what is stalled.
     releases: Arc<watch::Sender<u64>>,
+    line: Arc<Mutex<LineState>>,
+}
+
+/// Whether connections can be made, for the form that has none of its own.
+#[derive(Debug, Default)]
+struct LineState {
+    is_cut: bool,
+    refused: u64,
 }
 
 impl Default for OriginWorld {
@@ -38,6 +46,7 @@ impl Default for OriginWorld {
             shelf: Arc::default(),
             journal: Journal::default(),
             releases: Arc::new(watch::Sender::new(0)),
+            line: Arc::default(),
         }
     }
 }
@@ -78,6 +87,34 @@ impl OriginWorld {
         if let Some(script) = self.lock().scripts.get_mut(object) {
             script.faults.clear();
         }
+    }
+
+    /// Lets no request of the form without sockets be made from now on: there is no connection. What is under
+    /// way goes on. The form with sockets is closed for that.
+    pub fn cut_line(&self) {
+        self.line().is_cut = true;
+    }
+
+    /// Lets requests be made again.
+    pub fn mend_line(&self) {
+        self.line().is_cut = false;
+    }
+
+    /// How many requests found no connection.
+    #[must_use]
+    pub fn unconnected(&self) -> u64 {
+        self.line().refused
+    }
+
+    /// Counts a request that finds no connection, if that is so.
+    pub(crate) fn is_cut(&self) -> bool {
+        let mut line = self.line();
+        line.refused += u64::from(line.is_cut);
+        line.is_cut
+    }
+
+    fn line(&self) -> MutexGuard<'_, LineState> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The journal.
