@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::plan::block_end;
 use super::{Config, ReaderId, Scheduler, Start};
-use crate::{ByteRange, Priority, ReadAheadPolicy, Tick};
+use crate::{BLOCK_SIZE, ByteRange, Priority, ReadAheadPolicy, Tick};
 
 /// How urgent a want is. Smaller is more urgent: first by rank, then by deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +72,8 @@ pub(super) struct Need {
     pub(super) end: Option<u64>,
     /// The bytes a second that its reader consumes, where known.
     pub(super) rate: Option<u64>,
+    /// How far several connections may read together.
+    pub(super) wide_until: u64,
     /// Since when its reader is on trial, where nobody knows yet whether it plays or copies.
     pub(super) trial: Option<Trial>,
 }
@@ -114,6 +116,7 @@ impl Scheduler {
                 until: u64::MAX,
                 end: None,
                 rate: None,
+                wide_until: u64::MAX,
                 trial: None,
             });
         };
@@ -173,6 +176,10 @@ impl Scheduler {
             until: until.min(block_end(end)),
             end: reader.end,
             rate,
+            wide_until: match rate {
+                Some(_) => u64::MAX,
+                None => position.saturating_add(wide(reader.since_seek)),
+            },
             trial: rate.is_none().then_some(Trial {
                 since: reader.opened_at,
                 waiting_since: reader.waiting_since,
@@ -180,6 +187,16 @@ impl Scheduler {
             }),
         })
     }
+}
+
+/// How far before a reader of unknown rate several connections may read together, once it has read so much.
+///
+/// Who looks at a file and leaves must not cost its origin many times what was looked at: a quarter of a
+/// mebibyte more, until a whole one has been read.
+const fn wide(read: u64) -> u64 {
+    const FIRST: u64 = 4 * BLOCK_SIZE;
+    const LOOK: u64 = 1024 * 1024;
+    FIRST.saturating_add(read.saturating_sub(LOOK).saturating_mul(3))
 }
 
 /// How many bytes after a seek are critical as a whole.

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! rate   the bytes of two successive spells of 60 ms ÷ their time, once the second is at most 5/4 of the
-//!        first (still rising means that the connection is still getting going)
+//!        first (still rising means that the connection is still getting going); of one spell, where it
+//!        shows three quarters of what a gain in proportion would be
 //! keep   total after ≥ 5/4 · total before (for the second connection), ≥ 9/8 (for further ones)
 //! down   half as many, once the memory of a failed trial has passed: kept where the total is ≥ 15/16
 //! level  where the gain is not in proportion: ⌈total after ÷ what one brought before⌉ + 1
@@ -28,6 +29,8 @@ pub(super) struct Parallel {
     /// No trial before then, unless the rate has become another one than `full_rate`.
     full_until: Tick,
     full_rate: u64,
+    /// What was found to be of use is left alone until then.
+    kept_until: Tick,
     /// How long the next failed trial is remembered.
     memory: Duration,
     /// Whether the next trial is one with half as many: lines change, and each connection costs both ends.
@@ -78,6 +81,7 @@ impl Parallel {
             factor: 2,
             full_until: Tick::ZERO,
             full_rate: 0,
+            kept_until: Tick::ZERO,
             memory: Self::MEMORY,
             is_down_next: false,
             meter: Meter::new(),
@@ -88,7 +92,7 @@ impl Parallel {
         self.level
     }
 
-    /// What a connection brought when trying last failed, in bytes a second; 0 while nobody knows.
+    /// What a connection brought when a trial was last judged, in bytes a second; 0 while nobody knows.
     pub(super) const fn known_single(&self) -> u64 {
         match self.full_rate.checked_div(self.level as u64) {
             Some(rate) => rate,
@@ -151,7 +155,11 @@ impl Parallel {
                 return;
             }
         }
-        let Some(rate) = self.meter.rate(now, flowing, spell) else {
+        let clear = match self.trial {
+            Some(trial) if trial.is_flowing && trial.from == 1 => trial.clear_gain(),
+            _ => u64::MAX,
+        };
+        let Some(rate) = self.meter.rate(now, flowing, spell, clear) else {
             return;
         };
         match self.trial {
@@ -163,7 +171,11 @@ impl Parallel {
             || rate > self.full_rate.saturating_mul(3) / 2
             || rate < self.full_rate / 3 * 2;
         let may_try = now >= self.full_until || is_another && self.full_rate > 0;
-        if self.trial.is_none() && may_try && self.is_down_next && self.level > 1 {
+        let is_worth_more = self.is_worth_trying(most);
+        // Where there can be no more, fewer are tried now and then all the same.
+        let is_at_cap = most > 1 && !is_worth_more && (now >= self.kept_until || is_another);
+        let may_step_down = may_try && (self.is_down_next || is_at_cap);
+        if self.trial.is_none() && may_step_down && self.level > 1 {
             self.trial = Some(Trial {
                 from: self.level,
                 before: rate,
@@ -174,7 +186,7 @@ impl Parallel {
             });
             self.level = self.level.div_ceil(2);
             self.meter = Meter::new();
-        } else if self.trial.is_none() && may_try && most > self.level {
+        } else if self.trial.is_none() && may_try && is_worth_more {
             let level = self.level.saturating_mul(self.factor).min(most);
             self.trial = Some(Trial {
                 from: self.level,
@@ -187,6 +199,12 @@ impl Parallel {
             self.level = level;
             self.meter = Meter::new();
         }
+    }
+
+    /// Whether so many connections can bring so much more that they would be kept.
+    const fn is_worth_trying(&self, most: usize) -> bool {
+        most > self.level
+            && (self.level == 1 || most.saturating_mul(8) >= self.level.saturating_mul(9))
     }
 
     fn conclude(&mut self, now: Tick, trial: Trial, after: u64) {
@@ -208,6 +226,8 @@ impl Parallel {
         }
         self.trial = None;
         self.memory = Self::MEMORY;
+        self.full_rate = after;
+        self.kept_until = now + Self::MEMORY;
         let (from, level) = (trial.from as u64, trial.reach.max(1) as u64);
         let single = (trial.before / from).max(1);
         let needed = after.div_ceil(single).saturating_add(1);
@@ -251,6 +271,16 @@ impl Parallel {
     }
 }
 
+impl Trial {
+    /// A total at which one spell is enough to see the gain: three quarters of what proportion would bring.
+    fn clear_gain(&self) -> u64 {
+        let more = (self.reach.saturating_sub(self.from)) as u64;
+        let single = self.before / self.from.max(1) as u64;
+        self.before
+            .saturating_add(single.saturating_mul(more) / 4 * 3)
+    }
+}
+
 impl Meter {
     const fn new() -> Self {
         Self {
@@ -265,8 +295,9 @@ impl Meter {
     /// spells of 8 are right to a sixteenth.
     const ARRIVALS: u64 = 8;
 
-    /// Bytes a second over the last two spells, once they are even.
-    fn rate(&mut self, now: Tick, flowing: usize, spell: Duration) -> Option<u64> {
+    /// Bytes a second over the last two spells, once they are even; over one of them, where that is `clear` or
+    /// more.
+    fn rate(&mut self, now: Tick, flowing: usize, spell: Duration, clear: u64) -> Option<u64> {
         let Some(since) = self.since else {
             self.since = Some(now);
             self.bytes = 0;
@@ -281,6 +312,9 @@ impl Meter {
         }
         let bytes = core::mem::take(&mut self.bytes);
         self.since = Some(now);
+        if per_second(bytes, time) >= clear {
+            return Some(per_second(bytes, time));
+        }
         let (before, earlier) = self.last.replace((bytes, time))?;
         let is_even = per_second(bytes, time) <= per_second(before, earlier).saturating_mul(5) / 4;
         is_even.then(|| per_second(bytes.saturating_add(before), time.saturating_add(earlier)))

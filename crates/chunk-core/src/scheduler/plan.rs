@@ -47,6 +47,8 @@ pub(super) struct Slot {
     pub(super) until: u64,
     /// Where they end, where they do.
     pub(super) end: Option<u64>,
+    /// How far several connections may read together.
+    pub(super) wide_until: u64,
     /// What the most urgent one consumes, where known.
     pub(super) rate: Option<u64>,
     pub(super) run: SlotRun,
@@ -135,6 +137,7 @@ impl Scheduler {
                             slot.until.max(until)
                         };
                         slot.at = slot.at.min(want.at());
+                        slot.wide_until = slot.wide_until.max(want.need.wide_until);
                         // A want without an end makes the run one.
                         slot.end = slot.end.zip(want.need.end).map(|(a, b)| a.max(b));
                     } else if has_room {
@@ -552,6 +555,7 @@ impl Slot {
             at: want.at(),
             until: want.need.until,
             end: want.need.end,
+            wide_until: want.need.wide_until,
             rate: want.need.rate,
             run,
         }

@@ -7,8 +7,8 @@
 //! followed by the next without a round trip between them.
 //!
 //! Pieces are handed out in order, so that the one to be read next is always in flight, and are as long as
-//! what one connection brings in half a second: long against a round trip, and short enough that nobody waits
-//! for a far piece.
+//! what one connection brings in a third of a second: long against a round trip, and short enough that nobody
+//! waits for a far piece.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -113,7 +113,8 @@ impl Scheduler {
     }
 
     /// How far stripes may reach. The window of a reader whose rate is unknown doubles as it reads, which is
-    /// too slow for connections that double faster: it is at least what they bring in half a second.
+    /// too slow for connections that double faster: it is at least what they bring in half a second, as long as
+    /// that is in proportion to what has been read.
     fn reach_of(&self, lead: &Lead, slot: &Slot) -> u64 {
         let (Some(run), Some(source)) = (self.runs.get(&lead.run), self.sources.get(&lead.source))
         else {
@@ -128,7 +129,27 @@ impl Scheduler {
             .unwrap_or(u64::MAX)
             .min(source.total_len.unwrap_or(u64::MAX));
         let near = run.head.saturating_add(soon).min(end);
-        lead.until.max(near)
+        // What is asked for now begins to come a round trip later, by when the reader has read on.
+        let total = self
+            .runs_of(source)
+            .filter(|(_, run)| run.phase == Phase::Open && run.takes_connection())
+            .filter_map(|(_, run)| run.rate.rate())
+            .fold(0, u64::saturating_add);
+        let meanwhile = source
+            .round_trip
+            .estimate()
+            .map_or(0, |time| bytes_in(total, time));
+        let wide = slot.wide_until.saturating_add(meanwhile);
+        lead.until.max(near).min(wide.max(run.head))
+    }
+
+    /// How many of `most` connections to leave for the runs that follow those about to end.
+    fn spare(lead: &Lead, source: &Source, most: usize) -> usize {
+        let count = u64::try_from(most).unwrap_or(u64::MAX);
+        let spare = on_the_way(lead, source)
+            .saturating_mul(count)
+            .div_ceil((lead.rate / 3).max(BLOCK_SIZE));
+        usize::try_from(spare).unwrap_or(most).min(most / 2)
     }
 
     fn judge(&mut self, lead: &Lead, slot: &Slot) {
@@ -148,15 +169,17 @@ impl Scheduler {
         // What one connection brings within a second would come hardly sooner over two.
         let has_use = left > lead.rate
             && self.share_of(lead, slot, most) > source.parallel.level()
-            && lead.until.saturating_sub(run.head) > 4 * BLOCK_SIZE;
+            && lead.until.saturating_sub(run.head) > 4 * BLOCK_SIZE
+            && slot.wide_until.saturating_sub(run.head) >= 2 * on_the_way(lead, source);
         let flowing = self
             .runs_of(source)
             .filter(|(_, run)| {
                 run.phase == Phase::Open && run.takes_connection() && run.is_answered
             })
             .count();
+        let spare = Self::spare(lead, source, most);
         if let Some(source) = self.sources.get_mut(&lead.source) {
-            let most = if has_use { most } else { 1 };
+            let most = if has_use { most - spare } else { 1 };
             source.parallel.judge(now, flowing, most, spell);
         }
     }
@@ -289,7 +312,7 @@ impl Scheduler {
         let window = lead.until.checked_sub(at)?;
         let share = u64::try_from(lead.share).unwrap_or(1).max(1);
         // Half of the window is for those that follow the ones about to end.
-        let piece = (lead.rate / 3).min(window / share / 2).max(2 * BLOCK_SIZE);
+        let piece = (lead.rate / 3).min(window / share / 2).max(BLOCK_SIZE);
         for _ in 0..Self::STEPS {
             if at >= lead.until {
                 return None;
@@ -340,6 +363,12 @@ impl Scheduler {
             .filter(|&head| head > at)
             .fold(end, u64::min)
     }
+}
+
+/// What one connection brings in a round trip.
+fn on_the_way(lead: &Lead, source: &Source) -> u64 {
+    let time = source.round_trip.estimate();
+    time.map_or(0, |time| bytes_in(lead.rate, time))
 }
 
 /// What arrives in `time` at `rate` bytes a second.

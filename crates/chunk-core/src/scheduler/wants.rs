@@ -143,6 +143,7 @@ impl Scheduler {
                 until: self.demanded_end(id, at, range.end(), level),
                 end: Some(self.demanded_end(id, at, range.end(), Priority::Low)),
                 rate: None,
+                wide_until: u64::MAX,
                 trial: None,
             },
         })

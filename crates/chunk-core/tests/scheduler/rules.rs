@@ -171,10 +171,11 @@ fn r11_copies_take_turns_where_there_are_more_than_slots() {
         }
         world.pass(Duration::from_millis(10));
     }
+    // Every connection here brings as much as any other, so that stripes are worth having: who has been alone and
+    // found that out gets more in its turn.
     for id in 1..=3 {
-        assert!(got[id] > 200 * MIB, "copy {id} starves: {got:?}");
+        assert!(got[id] > 150 * MIB, "copy {id} starves: {got:?}");
     }
-    // Every connection here brings as much as any other, so that stripes are worth having.
     let turns = world.fetches - world.stripes;
     assert!(turns < 100, "{turns} requests");
 }

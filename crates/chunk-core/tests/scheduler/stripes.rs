@@ -60,7 +60,7 @@ fn one_connection_where_it_fills_the_line() {
     let mut world = with_runs(4);
     world.open(1, 1_000 * MIB);
     world.read(1, 1, Start::At(0), None);
-    // Ten seconds: trying costs one request, and one more for what was cut off for it.
+    // Ten seconds: trying costs a few requests, for what little may be read ahead so early.
     let mut most = 0;
     let mut with_stripes = 0;
     for _ in 0..200 {
@@ -68,9 +68,9 @@ fn one_connection_where_it_fills_the_line() {
         most = most.max(world.scheduler.stripes_in_flight());
         with_stripes += usize::from(world.scheduler.stripes_in_flight() > 0);
     }
-    assert!(most <= 1, "{most} stripes at once");
-    assert!((1..20).contains(&with_stripes), "{with_stripes} of 200");
-    assert!(world.fetches <= 3, "{} requests", world.fetches);
+    assert!(most <= 3, "{most} stripes at once");
+    assert!((1..10).contains(&with_stripes), "{with_stripes} of 200");
+    assert!(world.fetches <= 5, "{} requests", world.fetches);
 }
 
 #[test]
@@ -200,6 +200,24 @@ fn the_next_run_is_asked_for_a_round_trip_before_the_last_ends() {
     let left = asked_with_left.expect("the run after the island");
     assert!((540 * KIB..=800 * KIB).contains(&left), "{left} bytes left");
     assert_eq!(world.most_in_flight, 1);
+}
+
+#[test]
+fn little_is_read_ahead_for_who_has_read_little() {
+    let mut world = with_runs(4);
+    world.open(1, 1_000 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    let mut stripes = 0;
+    while world.present_of(1) < MIB {
+        flow(&mut world, 1, 6 * KIB, 600 * KIB);
+        stripes = stripes.max(world.scheduler.stripes_in_flight());
+        let Start::At(position) = world.readers[&reader(1)].1 else {
+            panic!("it has a place")
+        };
+        let ahead = world.present_of(1) - position;
+        assert!(ahead <= 256 * KIB, "{ahead} before a reader at {position}");
+    }
+    assert!(stripes > 0, "nothing was tried");
 }
 
 #[test]
