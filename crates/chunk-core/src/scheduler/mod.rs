@@ -231,6 +231,12 @@ impl Scheduler {
             .sources
             .values()
             .filter_map(|source| source.blocked_until);
+        // Only with a connection that is kept is there something to do once a reader will not come back.
+        let gone = self
+            .sources
+            .values()
+            .filter(|source| !source.runs.is_empty())
+            .flat_map(|source| source.gone.iter().map(|gone| gone.until));
         let held = self
             .runs
             .values()
@@ -241,6 +247,7 @@ impl Scheduler {
             (self.quiet_until > self.now && self.has_background()).then_some(self.quiet_until);
         let gives_way = (self.gives_way_until != Tick::NEVER).then_some(self.gives_way_until);
         blocked
+            .chain(gone)
             .chain(held)
             .chain(quiet)
             .chain(gives_way)
@@ -324,6 +331,7 @@ impl Scheduler {
             if source.blocked_until.is_some_and(|until| until <= now) {
                 source.blocked_until = None;
             }
+            source.gone.retain(|gone| gone.until > now);
         }
         let expired: alloc::vec::Vec<RunId> = self
             .runs

@@ -456,25 +456,31 @@ impl Scheduler {
             // and a player needs the line at once.
             return false;
         }
-        source
-            .readers
+        let is_on_its_way_from = |position: u64, end: u64| {
+            let reach = source
+                .present
+                .contiguous_from(position)
+                .max(self.config.skip);
+            position < end
+                && run.head < end
+                && position.saturating_add(reach) >= run.head
+                && (run.head >= position || !source.accepts_ranges)
+        };
+        let may_come_back = source
+            .gone
             .iter()
-            .filter_map(|id| self.readers.get(id))
-            .filter(|reader| !reader.has_given_up)
-            .any(|reader| {
-                let Some(position) = reader.position else {
-                    return true;
-                };
-                let end = reader.end.unwrap_or(u64::MAX);
-                let reach = source
-                    .present
-                    .contiguous_from(position)
-                    .max(self.config.skip);
-                position < end
-                    && run.head < end
-                    && position.saturating_add(reach) >= run.head
-                    && (run.head >= position || !source.accepts_ranges)
-            })
+            .filter(|gone| gone.is_player || run.held_since.is_some())
+            .any(|gone| is_on_its_way_from(gone.position, u64::MAX));
+        may_come_back
+            || source
+                .readers
+                .iter()
+                .filter_map(|id| self.readers.get(id))
+                .filter(|reader| !reader.has_given_up)
+                .any(|reader| match reader.position {
+                    Some(at) => is_on_its_way_from(at, reader.end.unwrap_or(u64::MAX)),
+                    None => true,
+                })
     }
 
     /// Whether so little is missing to a whole block that ending the run would waste more than it saves.

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::need::Need;
+use super::source::Gone;
 use super::{Config, ReaderId, Scheduler, SourceId, Start};
 use crate::{ConsumptionRate, ReadAhead, Tick};
 
@@ -113,6 +114,10 @@ impl Reader {
 }
 
 impl Scheduler {
+    /// How long a connection is kept open, unread, for a reader that has gone: who closes and reopens does so
+    /// within a round trip or two, and a server loses nothing by so short a wait.
+    const GRACE: Duration = Duration::from_secs(1);
+
     pub(super) fn open_reader(
         &mut self,
         id: ReaderId,
@@ -190,8 +195,16 @@ impl Scheduler {
         if let Some(need) = reader.need {
             self.needs.remove(&(need.urgency, id));
         }
+        let until = self.now + Self::GRACE;
         if let Some(source) = self.sources.get_mut(&reader.source) {
             source.readers.remove(&id);
+            if let Some(position) = reader.position {
+                source.remember(Gone {
+                    position,
+                    until,
+                    is_player: reader.rate().is_some(),
+                });
+            }
         }
     }
 

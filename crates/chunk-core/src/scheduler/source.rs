@@ -1,6 +1,7 @@
 //! What the scheduler knows of one representation.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use super::parallel::Parallel;
 use super::{ReaderId, RunId, SourceId};
@@ -15,6 +16,8 @@ pub(super) struct Source {
     pub(super) present: RangeSet,
     pub(super) runs: BTreeSet<RunId>,
     pub(super) readers: BTreeSet<ReaderId>,
+    /// Where readers stood that have gone a moment ago, the last one last.
+    pub(super) gone: Vec<Gone>,
     pub(super) retry: RetryState,
     /// No run may start before this instant.
     pub(super) blocked_until: Option<Tick>,
@@ -25,6 +28,17 @@ pub(super) struct Source {
     pub(super) parallel: Parallel,
     /// How far in front of a want its stripes may be.
     pub(super) stripes_reach: u64,
+}
+
+/// A reader that has gone and may come back: players close a connection and open another one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone {
+    pub(super) position: u64,
+    /// Nothing is kept for it from then on.
+    pub(super) until: Tick,
+    /// Whether it was known to play. For anybody else a connection that is read is not kept: what its buffers
+    /// take up meanwhile would be in vain.
+    pub(super) is_player: bool,
 }
 
 impl Source {
@@ -41,6 +55,7 @@ impl Source {
             present,
             runs: BTreeSet::new(),
             readers: BTreeSet::new(),
+            gone: Vec::new(),
             retry: RetryState::new(id.get()),
             blocked_until: None,
             window_cap: None,
@@ -53,6 +68,16 @@ impl Source {
     /// Whether one run at a time reads it: nobody knows yet what it is, or its origin serves no ranges.
     pub(super) const fn is_read_by_one(&self) -> bool {
         !self.is_located || !self.accepts_ranges
+    }
+
+    /// A reader has gone.
+    pub(super) fn remember(&mut self, gone: Gone) {
+        /// More do not come back at once.
+        const MOST: usize = 8;
+        if self.gone.len() >= MOST {
+            self.gone.remove(0);
+        }
+        self.gone.push(gone);
     }
 
     /// `range` up to the file's end, where that is known.

@@ -360,6 +360,7 @@ fn r05_ending_a_held_run_takes_no_slot() {
     while world.progress(run, MIB) > 0 {}
     world.read(2, 2, Start::At(0), None);
     world.leave(1);
+    world.pass(Duration::from_secs(1));
     assert!(world.requests[&run].is_aborted);
     assert_eq!((in_flight(&world), world.most_in_flight), (vec![2], 1));
 }
@@ -393,4 +394,43 @@ fn fault35_a_probe_past_the_end_of_a_short_file_ends_well() {
     world.request(1, range(4_000, 6_000), Priority::High);
     world.settle();
     assert!(world.requests.is_empty() && world.scheduler.queue().is_empty());
+}
+
+#[test]
+fn a_player_that_comes_back_finds_its_connection_open() {
+    let mut world = with_runs(4);
+    world.open(1, 100 * MIB);
+    player(&mut world, 1, 1);
+    let (run, _) = world.runs_of(1)[0];
+    world.leave(1);
+    assert!(world.requests[&run].is_held, "kept, and not read");
+    world.pass(Duration::from_millis(300));
+    let (fetched, position) = (world.fetches, world.requests[&run].head);
+    world.read(2, 1, Start::At(position), None);
+    assert_eq!(world.fetches, fetched, "nothing is asked for anew");
+    assert!(world.requests[&run].may_read());
+}
+
+#[test]
+fn who_does_not_come_back_costs_a_second_of_an_idle_connection() {
+    let mut world = with_runs(4);
+    world.open(1, 100 * MIB);
+    player(&mut world, 1, 1);
+    world.leave(1);
+    world.pass(Duration::from_millis(999));
+    assert!(world.requests.values().all(|run| !run.is_aborted));
+    world.pass(Duration::from_millis(1));
+    assert!(world.requests.values().all(|run| run.is_aborted));
+}
+
+#[test]
+fn whose_rate_is_unknown_leaves_nothing_that_is_read() {
+    let mut world = with_runs(4);
+    world.open(1, 100 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    let (run, _) = world.runs_of(1)[0];
+    world.answer(run);
+    world.progress(run, 64 * KIB);
+    world.leave(1);
+    assert!(world.requests[&run].is_aborted);
 }
