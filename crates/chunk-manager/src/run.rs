@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::scheduler::{Input, RunId, Start};
@@ -23,7 +24,10 @@ use crate::driver::Command;
 use crate::inner::{Inner, nonce};
 use crate::live::{Caching, Generation, Live, Meta};
 use crate::timeline::RunAccount;
-use crate::writer::{BATCH, PASS_THROUGH_WINDOW, Writer};
+use crate::writer::{BATCH, PASS_THROUGH_WINDOW, Waited, Writer};
+
+/// How long a connection is left unread for a store that fails: as long as for a reader that has enough.
+const UNREAD: Duration = Duration::from_secs(20);
 
 /// What the driver may change while a run is at work.
 #[derive(Debug)]
@@ -115,6 +119,10 @@ impl RunTask {
     }
 
     async fn transfer(&self, writer: &mut Writer) -> Result<(), FetchError> {
+        let prepared = self.control.unless_over(0, writer.prepare_order()).await;
+        if prepared.is_none() {
+            return Ok(());
+        }
         add(&self.inner.counters.origin_requests, 1);
         let request = self.request();
         let asked = request.condition.clone();
@@ -239,14 +247,20 @@ impl RunTask {
                 // What this run has gathered must not be what it waits for.
                 writer.write_now().await;
             }
+            let give_up_at = self.inner.clock.now() + UNREAD;
             let prepare = async {
                 writer.prepare().await;
-                while writer.wait_for_store().await {
-                    writer.prepare().await;
+                loop {
+                    match writer.wait_for_store(give_up_at).await {
+                        Waited::NotAtAll => return true,
+                        Waited::AWhile => writer.prepare().await,
+                        Waited::TooLong => return false,
+                    }
                 }
             };
             let prepared = self.control.unless_over(head, prepare).await;
-            if prepared.is_none() {
+            // A connection is not kept for a store that fails: the next run waits before it asks.
+            if prepared != Some(true) {
                 return Ok(());
             }
             let next = self

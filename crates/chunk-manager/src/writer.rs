@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::scheduler::Input;
-use chunk_core::{ByteRange, GenerationId};
+use chunk_core::{ByteRange, GenerationId, Tick};
 use chunk_ports::{ByteStoreError, SegmentKey};
 
 use crate::inner::Inner;
@@ -29,6 +29,17 @@ const PATIENCE: u64 = 4 * BATCH;
 pub(crate) const INDEX_WAIT: Duration = Duration::from_millis(500);
 /// How long to leave a store alone after it failed.
 pub(crate) const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// How a wait for a store ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// There was nothing to wait for.
+    NotAtAll,
+    /// It is worth preparing again.
+    AWhile,
+    /// As long as was allowed, and there is no use in preparing again.
+    TooLong,
+}
 
 /// Writes what a run has received, and notes checksums on the way.
 pub(crate) struct Writer {
@@ -66,20 +77,31 @@ impl Writer {
         self.inner.memory.room(make).await;
     }
 
+    /// The same before anything is asked for, where it is for a durable order alone.
+    pub(crate) async fn prepare_order(&mut self) {
+        if self.is_for_order_alone() {
+            self.prepare().await;
+            while self.wait_for_store(Tick::NEVER).await == Waited::AWhile {
+                self.prepare().await;
+            }
+        }
+    }
+
     /// Waits while what is on its way is for a durable order alone and could not be kept: it would only have
-    /// to be fetched again. Returns whether that was so.
-    pub(crate) async fn wait_for_store(&self) -> bool {
+    /// to be fetched again.
+    pub(crate) async fn wait_for_store(&self, until: Tick) -> Waited {
         /// How often to look whether a reader has come. That has no event here.
         const LOOK: Duration = Duration::from_millis(200);
-        let mut has_waited = false;
+        let mut waited = Waited::NotAtAll;
         while self.is_for_order_alone() && !self.is_caching() {
-            has_waited = true;
-            self.inner
-                .clock
-                .sleep_until(self.inner.clock.now() + LOOK)
-                .await;
+            let now = self.inner.clock.now();
+            if now >= until {
+                return Waited::TooLong;
+            }
+            waited = Waited::AWhile;
+            self.inner.clock.sleep_until(now + LOOK).await;
         }
-        has_waited
+        waited
     }
 
     fn is_for_order_alone(&self) -> bool {
