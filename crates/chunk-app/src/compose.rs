@@ -106,7 +106,11 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
     .start()
     .await
     .map_err(|error| unusable(&error))?;
-    let host = Host::new(manager, settings.mounts.clone(), events, role);
+    let mut mounts = settings.mounts.clone();
+    if mounts.hide_queries() {
+        mounts = mounts.with_query_key(PartitionKey::new(secret_key::of_folder(folder)?));
+    }
+    let host = Host::new(manager, mounts, events, role);
     Ok((host, Stores { index, http }))
 }
 
@@ -127,6 +131,10 @@ pub(crate) fn proxy(
         if origin.forward_auth {
             let key = secret_key::of_folder(&settings.cache_dir)?;
             mount = mount.forwarding_authorization(PartitionKey::new(key));
+        }
+        if origin.hides_queries {
+            let key = secret_key::of_folder(&settings.cache_dir)?;
+            mount = mount.hiding_queries(PartitionKey::new(key));
         }
         mounts.push(mount);
     }

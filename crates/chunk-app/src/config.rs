@@ -42,6 +42,7 @@ const ORIGIN_KEYS: &[&str] = &[
     "private_cache",
     "auth",
     "signature_parameters",
+    "secret_query",
 ];
 
 /// Keys of a header that is not written out.
@@ -90,6 +91,42 @@ pub(crate) struct OriginTable {
     #[serde(default)]
     pub(crate) auth: Auth,
     pub(crate) signature_parameters: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) secret_query: SecretQuery,
+}
+
+/// Which query parameters are secrets besides those that sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SecretQuery {
+    /// These, which do not tell one file from another.
+    Named(Vec<String>),
+    /// Any may be.
+    All,
+}
+
+impl Default for SecretQuery {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretQuery {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Word(String),
+            Names(Vec<String>),
+        }
+        let wrong = || serde::de::Error::custom("`secret_query` is [\"NAME\", …] or \"all\"");
+        match Form::deserialize(deserializer).map_err(|_| wrong())? {
+            Form::Word(word) if word == "all" => Ok(Self::All),
+            Form::Names(names) if names.iter().all(|name| !matches!(name.as_str(), "" | "*")) => {
+                Ok(Self::Named(names))
+            }
+            _ => Err(wrong()),
+        }
+    }
 }
 
 /// What becomes of the credentials a player sends.
@@ -296,6 +333,7 @@ mod tests {
         private_cache = true
         auth = "forward"
         signature_parameters = ["sig"]
+        secret_query = ["pass"]
     "#;
 
     #[test]
@@ -340,6 +378,25 @@ mod tests {
             far.starts_with("unknown key `colour`; there are listen, "),
             "{far}"
         );
+    }
+
+    #[test]
+    fn secret_queries_are_a_list_or_all_and_nothing_else() {
+        let read = |value: &str| {
+            let text = format!("[origin]\nsecret_query = {value}");
+            ConfigFile::parse(&text).map(|file| file.origin.unwrap().secret_query)
+        };
+        assert_eq!(read("\"all\""), Ok(SecretQuery::All));
+        let named = SecretQuery::Named(vec!["pass".to_owned(), "x-*".to_owned()]);
+        assert_eq!(read("[\"pass\", \"x-*\"]"), Ok(named));
+        // A star alone would make one entry of all queries, whatever they name.
+        for wrong in ["\"pass\"", "[\"*\"]", "[\"\"]", "true"] {
+            let error = read(wrong).unwrap_err();
+            assert!(
+                error.contains("`secret_query` is [\"NAME\", …] or \"all\""),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -30,6 +30,11 @@ struct Record {
 struct RecordedOrigin {
     name: String,
     url: String,
+    /// What a query's identity leaves out, so that a later command names the same entries and keeps no more.
+    #[serde(default)]
+    signature_parameters: Option<Vec<String>>,
+    #[serde(default)]
+    hides_queries: bool,
 }
 
 /// Sees to it that there is a cache, or the beginning of one: who only asks makes none.
@@ -99,7 +104,12 @@ pub(crate) fn recorded_mounts(folder: &Path) -> Mounts {
         .iter()
         .filter_map(|recorded| {
             let url = OriginUrl::parse(&recorded.url).ok()?;
-            Some(Origin::plain(&recorded.name, url))
+            let mut origin = Origin::plain(&recorded.name, url);
+            if let Some(parameters) = &recorded.signature_parameters {
+                origin.signature_parameters.clone_from(parameters);
+            }
+            origin.hides_queries = recorded.hides_queries;
+            Some(origin)
         })
         .collect();
     Mounts::new(origins).unwrap_or_default()
@@ -134,6 +144,8 @@ pub(crate) fn record_mounts(folder: &Path, mounts: &Mounts) -> io::Result<()> {
     origins.extend(mounts.iter().map(|origin| RecordedOrigin {
         name: origin.name.clone(),
         url: origin.url.to_string(),
+        signature_parameters: Some(origin.signature_parameters.clone()),
+        hides_queries: origin.hides_queries,
     }));
     let in_use = |former: &&RecordedOrigin| origins.iter().any(|now| now.name == former.name);
     let former = known.all().filter(|former| !in_use(former)).cloned();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use chunk_core::{CacheKey, DEFAULT_SIGNATURE_PARAMETERS};
 use chunk_ports::{Resource, Secret};
+use chunk_proxy::PartitionKey;
 
-use crate::config::{Auth, HeaderValue, OriginTable};
+use crate::config::{Auth, HeaderValue, OriginTable, SecretQuery};
 use crate::failure::{Failure, Outcome};
 use crate::origin_url::OriginUrl;
 
@@ -27,7 +28,10 @@ pub(crate) struct Origin {
     pub(crate) immutable: bool,
     pub(crate) private_cache: bool,
     pub(crate) forward_auth: bool,
+    /// What a query's identity leaves out: what only signs it, and what is secret in it.
     pub(crate) signature_parameters: Vec<String>,
+    /// Whether of the rest of a query only a hash is kept.
+    pub(crate) hides_queries: bool,
 }
 
 impl Origin {
@@ -47,6 +51,7 @@ impl Origin {
                 .iter()
                 .map(|&name| name.to_owned())
                 .collect(),
+            hides_queries: false,
         }
     }
 
@@ -112,6 +117,10 @@ impl Origin {
         if let Some(parameters) = &table.signature_parameters {
             origin.signature_parameters.clone_from(parameters);
         }
+        match &table.secret_query {
+            SecretQuery::Named(names) => origin.signature_parameters.extend(names.iter().cloned()),
+            SecretQuery::All => origin.hides_queries = true,
+        }
         Ok(origin)
     }
 
@@ -127,7 +136,11 @@ impl Origin {
 
 /// All origins in use, by name. Either the unnamed one alone or named ones only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Mounts(BTreeMap<String, Origin>);
+pub(crate) struct Mounts {
+    origins: BTreeMap<String, Origin>,
+    /// The folder's key, which queries are hashed under where an origin hides them.
+    query_key: Option<PartitionKey>,
+}
 
 impl Mounts {
     /// Puts origins together.
@@ -148,15 +161,29 @@ impl Mounts {
                  name each of them: --origin NAME=URL",
             ));
         }
-        Ok(Self(mounts))
+        Ok(Self {
+            origins: mounts,
+            query_key: None,
+        })
+    }
+
+    /// Whether a key for queries is needed.
+    pub(crate) fn hide_queries(&self) -> bool {
+        self.iter().any(|origin| origin.hides_queries)
+    }
+
+    /// The same, with the folder's key for queries.
+    pub(crate) fn with_query_key(mut self, key: PartitionKey) -> Self {
+        self.query_key = Some(key);
+        self
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.origins.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Origin> {
-        self.0.values()
+        self.origins.values()
     }
 
     /// What `text`, a URL or a path as players ask for it, is at which origin.
@@ -165,6 +192,16 @@ impl Mounts {
         let target = encode(target);
         let key = CacheKey::new(&origin.name, &target, &origin.signature_parameters)
             .map_err(Failure::usage)?;
+        let key = match &self.query_key {
+            _ if !origin.hides_queries => key,
+            Some(under) => under.hide_query(key),
+            None if key.query().is_empty() => key,
+            None => {
+                return Err(Failure::failed(
+                    "the queries of this origin are hidden under a key that is not at hand",
+                ));
+            }
+        };
         // The normalised path, so that no spelling of `..` leads out of the folder the base URL names;
         // the query as it came, because it may be signed.
         let target = match target.split_once('?') {
@@ -177,7 +214,7 @@ impl Mounts {
     fn split<'a>(&self, text: &'a str) -> Outcome<(&Origin, &'a str)> {
         if text.contains("://") {
             return self
-                .0
+                .origins
                 .values()
                 .filter_map(|origin| origin.url.target_of(text).map(|target| (origin, target)))
                 // The longest base: origins may lie within one another.
@@ -195,14 +232,14 @@ impl Mounts {
                 without_query(text)
             )));
         }
-        if let Some(origin) = self.0.get("") {
+        if let Some(origin) = self.origins.get("") {
             return Ok((origin, text));
         }
         let end = text[1..]
             .find(['/', '?'])
             .map_or(text.len(), |slash| slash + 1);
         let (name, target) = (&text[1..end], &text[end..]);
-        match self.0.get(name) {
+        match self.origins.get(name) {
             Some(origin) if target.starts_with('/') => Ok((origin, target)),
             Some(_) => Err(Failure::usage(format!(
                 "`/{name}` names an origin and no file; say /{name}/… "
@@ -217,11 +254,11 @@ impl Mounts {
 
     /// The origins there are, for a message.
     fn listed(&self) -> String {
-        if self.0.is_empty() {
+        if self.origins.is_empty() {
             return "there is none yet: say --origin https://media.example.org/library/".to_owned();
         }
         let mut text = "there is ".to_owned();
-        for (index, origin) in self.0.values().enumerate() {
+        for (index, origin) in self.origins.values().enumerate() {
             if index > 0 {
                 text.push_str(", ");
             }

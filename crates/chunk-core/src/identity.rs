@@ -65,6 +65,9 @@ pub const DEFAULT_SIGNATURE_PARAMETERS: &[&str] = &[
     "x-plex-token",
 ];
 
+/// What a query that is only known as a hash begins with.
+const HIDDEN: char = '#';
+
 /// The identity of an entry: origin name, path, and the query without the parameters that only sign it.
 ///
 /// A rotated signed URL is the same key. The printed form ([`fmt::Display`], [`fmt::Debug`]) hides the
@@ -151,6 +154,27 @@ impl CacheKey {
     pub fn with_partition(mut self, hash: &str) -> Self {
         self.partition = hash.into();
         self
+    }
+
+    /// The same with its query replaced by `hash`, which must be a keyed hash of it: for queries that hold secrets
+    /// nobody listed. Two queries stay two keys, and no request's own text makes such a key. A key without a query
+    /// stays as it is.
+    #[must_use]
+    pub fn with_hidden_query(mut self, hash: &str) -> Self {
+        if !self.query.is_empty() {
+            let mut hidden = String::with_capacity(1 + hash.len());
+            // What no request target can hold (RFC 3986, 3.5), and `new` refuses.
+            hidden.push(HIDDEN);
+            hidden.push_str(hash);
+            self.query = hidden.into();
+        }
+        self
+    }
+
+    /// Whether the query is only known as a hash, so that nobody can be asked for it by this key.
+    #[must_use]
+    pub fn is_query_hidden(&self) -> bool {
+        self.query.starts_with(HIDDEN)
     }
 
     /// The key from the parts a store kept.

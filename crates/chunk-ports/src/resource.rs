@@ -55,6 +55,8 @@ impl Resource {
     }
 
     /// The resource as far as its key tells: what a durable job knows after a restart.
+    ///
+    /// Of a key whose query is hidden that is not enough to ask for it: the target is none that an adapter sends.
     #[must_use]
     pub fn from_key(key: Arc<CacheKey>) -> Self {
         let target = if key.query().is_empty() {

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use chunk_core::DEFAULT_SIGNATURE_PARAMETERS;
+use chunk_core::{CacheKey, DEFAULT_SIGNATURE_PARAMETERS};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use crate::route::push_hex;
 
 /// What a [`Proxy`](crate::Proxy) is made of besides its manager.
 #[derive(Clone, Debug)]
@@ -112,6 +116,7 @@ pub struct Mount {
     signature_parameters: Vec<String>,
     immutable: bool,
     partition: Option<PartitionKey>,
+    query: Option<PartitionKey>,
 }
 
 impl Mount {
@@ -132,6 +137,7 @@ impl Mount {
                 .collect(),
             immutable: false,
             partition: None,
+            query: None,
         }
     }
 
@@ -157,6 +163,13 @@ impl Mount {
         self
     }
 
+    /// The same, keeping of a query only a hash under `key`: whatever is in it may be a secret.
+    #[must_use]
+    pub const fn hiding_queries(mut self, key: PartitionKey) -> Self {
+        self.query = Some(key);
+        self
+    }
+
     /// The name, empty for the unnamed one.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -171,12 +184,20 @@ impl Mount {
         self.immutable
     }
 
+    /// The key as it is kept.
+    pub(crate) fn hide(&self, key: CacheKey) -> CacheKey {
+        match &self.query {
+            Some(under) => under.hide_query(key),
+            None => key,
+        }
+    }
+
     pub(crate) const fn partition(&self) -> Option<&PartitionKey> {
         self.partition.as_ref()
     }
 }
 
-/// The key under which credentials are hashed into cache keys. It has to outlive a restart, or nothing
+/// The key under which credentials and queries are hashed into cache keys. It has to outlive a restart, or nothing
 /// cached for anyone is found again.
 #[derive(Clone)]
 pub struct PartitionKey([u8; 32]);
@@ -188,8 +209,27 @@ impl PartitionKey {
         Self(key)
     }
 
-    pub(crate) const fn bytes(&self) -> &[u8; 32] {
-        &self.0
+    /// `key` with a hash in place of its query.
+    #[must_use]
+    pub fn hide_query(&self, key: CacheKey) -> CacheKey {
+        let hash = self.hash("query", key.query());
+        key.with_hidden_query(&hash)
+    }
+
+    /// A keyed hash of `text`, in hexadecimal: enough to keep two of them apart, useless to anyone who reads
+    /// the index. `what` keeps apart texts of different kinds.
+    pub(crate) fn hash(&self, what: &str, text: &str) -> String {
+        // HMAC fills a key up to its hash's block with zeros; done here, there is no length left to refuse.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&self.0);
+        let mut mac = Hmac::<Sha256>::new(&block.into());
+        mac.update(what.as_bytes());
+        mac.update(text.as_bytes());
+        let mut hash = String::with_capacity(32);
+        for byte in mac.finalize().into_bytes().iter().take(16) {
+            push_hex(&mut hash, "", *byte);
+        }
+        hash
     }
 }
 

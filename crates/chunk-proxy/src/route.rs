@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use chunk_core::CacheKey;
 use chunk_ports::{Resource, Secret};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
-use sha2::Sha256;
 
-use crate::config::{Mount, PartitionKey};
+use crate::config::Mount;
 
 /// Why a target leads nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +43,14 @@ pub(crate) fn resolve<'a>(
         Some((_, query)) => format!("{}?{query}", key.path()),
         None => key.path().to_owned(),
     };
+    key = mount.hide(key);
     let credentials = mount.partition().zip(
         headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok()),
     );
     if let Some((partition, value)) = credentials {
-        key = key.with_partition(&credential_hash(partition, value));
+        key = key.with_partition(&partition.hash("", value));
     }
     let mut resource = Resource::new(Arc::new(key), Secret::new(asked));
     if let Some((_, value)) = credentials {
@@ -77,7 +76,7 @@ fn escape_non_ascii(target: &str) -> String {
 }
 
 /// Appends `prefix` and two hexadecimal digits.
-fn push_hex(text: &mut String, prefix: &str, byte: u8) {
+pub(crate) fn push_hex(text: &mut String, prefix: &str, byte: u8) {
     const DIGITS: [char; 16] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
     ];
@@ -95,26 +94,12 @@ fn split_name(target: &str) -> Result<(&str, String), NoRoute> {
     Ok((name, format!("{slash}{below}")))
 }
 
-/// A keyed hash of credentials, in hexadecimal: enough to keep two holders apart, useless to anyone
-/// who reads the index.
-fn credential_hash(key: &PartitionKey, credentials: &str) -> String {
-    // HMAC fills a key up to its hash's block with zeros; done here, there is no length left to refuse.
-    let mut block = [0; 64];
-    block[..32].copy_from_slice(key.bytes());
-    let mut mac = Hmac::<Sha256>::new(&block.into());
-    mac.update(credentials.as_bytes());
-    let mut text = String::with_capacity(32);
-    for byte in mac.finalize().into_bytes().iter().take(16) {
-        push_hex(&mut text, "", *byte);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::PartitionKey;
 
     fn resource(mounts: &[Mount], target: &str) -> Result<Resource, NoRoute> {
         resolve(mounts, &target.parse().unwrap(), &HeaderMap::new()).map(|(_, resource)| resource)
@@ -207,6 +192,25 @@ mod tests {
         headers.insert(AUTHORIZATION, "Bearer other".parse().unwrap());
         let (_, other) = resolve(&forwarding, &uri, &headers).unwrap();
         assert_ne!(kept.key, other.key);
+    }
+
+    #[test]
+    fn fault48_a_mount_that_hides_queries_keeps_them_apart_and_keeps_none() {
+        let hiding = [Mount::unnamed().hiding_queries(PartitionKey::new([7; 32]))];
+        let one = resource(&hiding, "/film.mkv?pass=hunter2&token=a").unwrap();
+        let again = resource(&hiding, "/film.mkv?pass=hunter2&token=b").unwrap();
+        let other = resource(&hiding, "/film.mkv?pass=hunter3&token=a").unwrap();
+        assert_eq!(one.key, again.key, "a signature is no part of the identity");
+        assert_ne!(one.key, other.key, "another query may be another file");
+        assert!(one.key.is_query_hidden() && !one.key.query().contains("hunter"));
+        assert_eq!(one.target.expose(), "/film.mkv?pass=hunter2&token=a");
+        let plain = resource(&hiding, "/film.mkv?token=a").unwrap();
+        assert_eq!(plain.key.query(), "");
+        // What only looks like a hidden query is none.
+        let made_up = format!("/film.mkv?{}", one.key.query());
+        let uri = made_up.parse::<Uri>().unwrap();
+        let made_up = resolve(&hiding, &uri, &HeaderMap::new());
+        assert!(made_up.is_err() || made_up.unwrap().1.key != one.key);
     }
 
     proptest! {

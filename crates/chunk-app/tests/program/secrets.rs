@@ -112,3 +112,62 @@ async fn fault48_no_secret_is_printed_logged_or_stored() {
         assert_clean(&file.display().to_string(), &std::fs::read(&file).unwrap());
     }
 }
+
+/// Values of parameters that no list of signing schemes has.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault48_query_parameters_that_the_operator_calls_secret_are_kept_nowhere() {
+    for (secret_query, entries) in [("\"all\"", 2), ("[\"Pass*\"]", 1)] {
+        let bench = Bench::with("a", 200_000).await;
+        bench.put("b", 200_000);
+        let settings = format!(
+            "[origin]\nurl = \"{}\"\nsecret_query = {secret_query}\n",
+            bench.origin.url()
+        );
+        let file = bench.home.path().join("c.toml");
+        std::fs::write(&file, settings).unwrap();
+        let mut serve = bench.command(&["serve", "--listen", "127.0.0.1:0"]);
+        serve.args(["--config", file.to_str().unwrap()]);
+        serve.env("CHUNKD_LOG", "trace");
+        let server = Server::of(serve).await;
+        for target in [
+            "/a?passphrase=hunter-in-url&v=1",
+            "/a?v=1&passphrase=hunter-in-url2",
+        ] {
+            assert_eq!(server.get(target, "").await.status, 200);
+        }
+        let asked = &bench.origin.journal().records_of("a")[0];
+        assert_eq!(asked.target, "/a?passphrase=hunter-in-url&v=1");
+        // Later commands know it without the settings, and name the same entry.
+        let target = "/b?passphrase=hunter-in-url";
+        for order in [
+            &["fetch", "--json", target][..],
+            &["pin", target],
+            &["status"],
+            &["status", "--json"],
+            &["why", target, "0"],
+        ] {
+            let output = bench.run(order).await;
+            assert!(output.status.success(), "{order:?}: {output:?}");
+            assert_clean("output", &output.stdout);
+            assert_clean("messages", &output.stderr);
+        }
+        let status = &bench.json(&["status", "--json"]).await[0];
+        let of_a = status["entries"].as_array().unwrap().iter();
+        let of_a = of_a.filter(|entry| entry["path"].as_str().unwrap().starts_with("/a"));
+        assert_eq!(of_a.count(), entries, "{secret_query}: {status}");
+        for page in ["/metrics", "/v1/status", "/v1/jobs"] {
+            let answer = http::order(&bench.folder(), "GET", page, "").await;
+            assert_clean(page, &answer.body);
+        }
+        assert_clean("the log", server.stop().await.as_bytes());
+        // Without a server, and without the settings.
+        let output = bench.run(&["fetch", "/b?passphrase=hunter-in-url3"]).await;
+        assert!(output.status.success(), "{output:?}");
+        let output = bench.run(&["evict", target]).await;
+        assert!(output.status.success(), "{output:?}");
+        for file in files(&bench.folder()) {
+            let content = std::fs::read(&file).unwrap();
+            assert_clean(&file.display().to_string(), &content);
+        }
+    }
+}
