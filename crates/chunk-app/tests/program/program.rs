@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
-use chunk_testkit::origin::{Link, OriginObject, OriginWorld, ScriptedOrigin};
+use chunk_testkit::origin::{Link, OriginObject, OriginWorld, RequestRecord, ScriptedOrigin};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -18,6 +18,9 @@ pub(crate) const LOOKS: usize = 12_000;
 
 /// Bytes a second from a slow origin.
 const SLOW: u64 = 2_000_000;
+
+/// What the socket of a slow origin holds.
+const SLOW_BUFFER: u64 = 64 * 1024;
 
 /// A cache folder, and an origin to fill it from.
 #[derive(Debug)]
@@ -36,7 +39,9 @@ impl Bench {
 
     /// With an object of `len` bytes that takes seconds to come.
     pub(crate) async fn slow(object: &str, len: u64) -> Self {
-        let line = Link::new().total_rate(SLOW).send_buffer(64 * 1024);
+        let line = Link::new()
+            .total_rate(SLOW)
+            .send_buffer(u32::try_from(SLOW_BUFFER).unwrap());
         let bench = Self {
             home: tempfile::tempdir().unwrap(),
             origin: ScriptedOrigin::start_with(OriginWorld::new(), line)
@@ -127,6 +132,16 @@ impl Bench {
         }
         panic!("{path} never came to that: {:?}", self.entry(path).await);
     }
+}
+
+/// The most that may have come twice in `later` requests for a file.
+///
+/// A request begins at the very byte that is not recorded, so that nothing comes twice but what is on its way
+/// when a transfer is cut for another connection: what a [`Bench::slow`] origin's socket was told to hold.
+/// Measured: at most 10,000 bytes for each, one piece of that origin's. Where nothing is cut, nothing comes twice.
+pub(crate) fn twice_at_most(later: &[RequestRecord]) -> u64 {
+    let cut = later.iter().filter(|request| request.ended_by_peer);
+    cut.count() as u64 * SLOW_BUFFER
 }
 
 /// A running `serve`.
