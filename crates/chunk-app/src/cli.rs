@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
-use crate::units::{Cap, Offset, Size, Span};
+use crate::units::{Cap, Count, Offset, Size, Span};
 
 /// A chunk cache for streaming media: play any HTTP file through it, seek anywhere, keep it for next time.
 #[derive(Debug, Parser)]
@@ -101,7 +101,7 @@ pub(crate) struct Cache {
     pub(crate) chunk_size: Option<Size>,
     /// How many transfers from origins may run at once [default: 4]
     #[arg(long, value_name = "N", env = "CHUNKD_MAX_DOWNLOADS")]
-    pub(crate) max_downloads: Option<usize>,
+    pub(crate) max_downloads: Option<Count>,
     /// How far ahead of each player to fetch [default: 30s]
     #[arg(long, value_name = "DURATION", env = "CHUNKD_READ_AHEAD")]
     pub(crate) read_ahead: Option<Span>,
@@ -167,6 +167,7 @@ pub(crate) struct Verify {
 }
 
 #[derive(Args, Clone, Debug)]
+#[command(override_usage = "chunkd evict <PATH> | --all")]
 pub(crate) struct Evict {
     /// The file, by its path as players ask for it, or by its URL; without a query, every variant of the
     /// file goes, whatever its query

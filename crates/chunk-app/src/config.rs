@@ -62,7 +62,7 @@ pub(crate) struct ConfigFile {
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) log: Option<String>,
     pub(crate) chunk_size: Option<WithUnit>,
-    pub(crate) max_downloads: Option<usize>,
+    pub(crate) max_downloads: Option<WithUnit>,
     pub(crate) read_ahead: Option<WithUnit>,
     pub(crate) max_size: Option<WithUnit>,
     pub(crate) min_free: Option<WithUnit>,
@@ -168,7 +168,7 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
-/// A size or a duration, still as text. A bare number is read too, so that its error can say what is missing.
+/// A size, a duration or a count, still as text. A bare number is read too, so that an error can say what is missing.
 #[derive(Clone, Debug)]
 pub(crate) struct WithUnit(pub(crate) String);
 
@@ -180,7 +180,7 @@ impl<'de> Deserialize<'de> for WithUnit {
             type Value = WithUnit;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number with its unit, in quotes")
+                f.write_str("a number, with its unit in quotes where it has one")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<WithUnit, E> {

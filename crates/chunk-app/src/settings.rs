@@ -18,7 +18,7 @@ use crate::config::{ConfigFile, OriginTable, WithUnit};
 use crate::failure::{Failure, Outcome};
 use crate::origin::{Mounts, Origin};
 use crate::origin_url::OriginUrl;
-use crate::units::{Cap, Size, Span};
+use crate::units::{Cap, Count, Size, Span};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
 const DEFAULT_MAX_SIZE: Size = Size(50 << 30);
@@ -110,7 +110,12 @@ impl<'a> Layers<'a> {
             .unwrap_or(Size(ChunkSize::DEFAULT.get()));
         let chunk_size = ChunkSize::new(chunk_size.0)
             .map_err(|error| Failure::usage(format!("chunk_size: {error}; say 10MiB")))?;
-        let max_downloads = cache.max_downloads.or(file.max_downloads).unwrap_or(4);
+        let max_downloads = layered(
+            "max_downloads",
+            cache.max_downloads,
+            file.max_downloads.as_ref(),
+        )?
+        .map_or(4, |Count(count)| count);
         if max_downloads == 0 {
             return Err(Failure::usage(
                 "max_downloads is 0, so that nothing could ever be fetched; say 1 or more",
@@ -208,15 +213,19 @@ impl<'a> Layers<'a> {
     }
 
     fn origin_of_file(&self, name: &str, table: &OriginTable) -> Outcome<Origin> {
-        let place = if name.is_empty() { "origin" } else { name };
+        let place = if name.is_empty() {
+            "[origin]".to_owned()
+        } else {
+            format!("[origins.{name}]")
+        };
         check_name(name)?;
         let url = table.url.as_ref().ok_or_else(|| {
             Failure::usage(format!(
-                "the origin `{place}` has no url; say url = \"https://media.example.org/library/\""
+                "{place} has no url; say url = \"https://media.example.org/library/\""
             ))
         })?;
         let url = OriginUrl::parse(url.0.expose())
-            .map_err(|error| Failure::usage(format!("the URL of origin `{place}`: {error}")))?;
+            .map_err(|error| Failure::usage(format!("the URL of {place}: {error}")))?;
         Origin::from_table(name, url, table, &self.folder, self.env.0)
     }
 }
@@ -225,6 +234,8 @@ impl<'a> Layers<'a> {
 fn name_and_url(text: &str) -> Outcome<(&str, OriginUrl)> {
     let (name, url) = match text.split_once('=') {
         Some((name, url)) if !name.contains(':') => (name, url),
+        // A name that is none, rather than a URL that is none.
+        Some((name, url)) if url.contains("://") && !name.contains("://") => (name, url),
         _ => ("", text),
     };
     if url.len() < text.len() {
@@ -409,7 +420,7 @@ mod tests {
             (
                 "serve",
                 "[origins.a]\nimmutable = true",
-                "the origin `a` has no url; say url = \"https://media.example.org/library/\"",
+                "[origins.a] has no url; say url = \"https://media.example.org/library/\"",
             ),
             (
                 "serve",

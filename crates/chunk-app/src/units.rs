@@ -20,6 +20,10 @@ pub(crate) struct Offset(pub(crate) u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cap(pub(crate) Option<Size>);
 
+/// How many of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) usize);
+
 /// What is wrong with a size or a duration, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnitError {
@@ -27,6 +31,8 @@ pub(crate) enum UnitError {
     Empty { example: &'static str },
     #[error("`{text}` does not begin with a number; say for example {example}")]
     NoNumber { text: String, example: &'static str },
+    #[error("`{text}` is no whole number; say for example 4")]
+    NoCount { text: String },
     #[error("{number} has no unit: say {number}{unit}")]
     NoUnit { number: String, unit: &'static str },
     #[error("`{unit}` is no unit of {what}: say {number}{right}")]
@@ -103,6 +109,19 @@ impl FromStr for Size {
 }
 
 /// A place in a file. A bare number can only mean bytes here.
+impl FromStr for Count {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        text.trim()
+            .parse()
+            .map(Self)
+            .map_err(|_| UnitError::NoCount {
+                text: text.to_owned(),
+            })
+    }
+}
+
 impl FromStr for Offset {
     type Err = UnitError;
 

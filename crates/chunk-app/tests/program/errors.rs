@@ -32,6 +32,10 @@ async fn usage_errors_are_told_and_exit_with_2() {
              https://media.example.org/library/",
         ),
         (
+            &["serve", "--origin", "my:films=http://a/"],
+            "chunkd: `my:films` is no name for an origin: letters, digits, `_` and `-` make one; say myfilms",
+        ),
+        (
             &["fetch", "/a"],
             "chunkd: `/a` lies under no origin of this cache; there is none yet: say --origin \
              https://media.example.org/library/",
@@ -72,7 +76,15 @@ async fn usage_errors_are_told_and_exit_with_2() {
             "say for example 127.0.0.1:8787",
         ),
         (&["play"], "unrecognized subcommand"),
-        (&["evict"], "required"),
+        (&["evict"], "chunkd evict <PATH> | --all"),
+        (
+            &["serve", "--max-downloads", "four"],
+            "`four` is no whole number; say for example 4",
+        ),
+        (
+            &["serve", "--chunk-size", "10elephants"],
+            "`elephants` is no unit of size: say 10MiB",
+        ),
     ] {
         let output = bench.run(arguments).await;
         assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -93,6 +105,27 @@ async fn an_unknown_key_in_the_settings_names_its_nearest_neighbour() {
     );
     let output = bench.run(&["status", "--config", "missing.toml"]).await;
     assert!(error(&output, 2).starts_with("chunkd: cannot read the settings file missing.toml: "));
+    for (settings, message) in [
+        (
+            "max_downloads = \"four\"",
+            "max_downloads: `four` is no whole number; say for example 4",
+        ),
+        (
+            "max_downloads = -4",
+            "max_downloads: `-4` is no whole number; say for example 4",
+        ),
+        (
+            "[origin]\nimmutable = true",
+            "[origin] has no url; say url = \"https://media.example.org/library/\"",
+        ),
+    ] {
+        let other = bench.home.path().join("other.toml");
+        std::fs::write(&other, settings).unwrap();
+        let output = bench
+            .run(&["serve", "--config", other.to_str().unwrap()])
+            .await;
+        assert_eq!(error(&output, 2), format!("chunkd: {message}"));
+    }
     // The usual place is read without being told.
     let usual = bench.home.path().join(".config/chunkd");
     std::fs::create_dir_all(&usual).unwrap();

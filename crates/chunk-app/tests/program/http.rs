@@ -66,6 +66,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Begun<Io> {
         }
     }
 
+    /// What has been read of the body.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Reads to the end of the connection.
     pub(crate) async fn finish(mut self) -> std::io::Result<Answer> {
         self.io.read_to_end(&mut self.rest).await?;

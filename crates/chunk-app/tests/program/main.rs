@@ -4,6 +4,7 @@ mod crash;
 mod endings;
 mod errors;
 mod http;
+mod memory;
 mod orders;
 mod program;
 mod secrets;
