@@ -263,6 +263,13 @@ impl Job {
                 self.idle_turns = 0;
                 progress(path, status)
             }
+            EntryState::WaitingForRoom if self.quiet_turns > QUIET => FetchEvent::Failed {
+                path,
+                reason: "there is no room for it under --max-size and above --min-free; the order stays in its \
+                         queue and goes on when there is"
+                    .to_owned(),
+            },
+            EntryState::WaitingForRoom => progress(path, status),
             _ if store_failing && self.idle_turns.max(self.quiet_turns) > PATIENCE => {
                 FetchEvent::Failed {
                     path,

@@ -324,6 +324,7 @@ pub(crate) fn state_and_reason(state: &EntryState) -> (&'static str, Option<Stri
         EntryState::Probing => ("probing", None),
         EntryState::Downloading => ("downloading", None),
         EntryState::Paused => ("paused", None),
+        EntryState::WaitingForRoom => ("waiting_for_room", None),
         EntryState::Complete => ("complete", None),
         EntryState::Failed(reason) => ("failed", Some(reason.to_string())),
         _ => ("unknown", None),

@@ -152,6 +152,16 @@ impl SpaceLedger {
         under_cap.min(on_disk)
     }
 
+    /// The most bytes that could be on disk at once: the cap, or what floor and other users of the file system
+    /// leave.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        let on_disk = self.free.map_or(u64::MAX, |free| {
+            free.saturating_add(self.used).saturating_sub(self.floor)
+        });
+        self.cap.min(on_disk)
+    }
+
     /// How many bytes to evict so that cap and floor hold again: 0 in the normal run of things.
     #[must_use]
     pub fn excess(&self) -> u64 {

@@ -108,6 +108,8 @@ fn trap16_the_floor_is_of_free_space() {
     ledger.adopt(1_000);
     ledger.observe_free(200);
     assert_eq!(ledger.excess(), 300);
+    // Of the 1,200 bytes that are ours or nobody's, the floor takes 500.
+    assert_eq!(ledger.most(), 700);
     assert!(!ledger.reserve(100).unwrap_err().is_hopeless);
 }
 

@@ -12,6 +12,7 @@ use crate::driver::{Activity, Command};
 use crate::error::ManagerError;
 use crate::live::Live;
 use crate::manager::ChunkManager;
+use crate::orders::Rest;
 use crate::status::{EntryState, EntryStatus};
 use crate::timeline::{Happening, Span};
 
@@ -174,6 +175,7 @@ impl ChunkManager {
         for job in rows {
             self.inner.jobs().remove(record.id, job.range);
         }
+        self.inner.space.change();
         self.inner
             .commit_now(vec![StoreWrite::RemoveEntry(record.id)])
             .await?;
@@ -236,11 +238,22 @@ impl ChunkManager {
                     false,
                 ),
             };
+        let rest = self.inner.jobs().resting(record.id);
+        let hopeless = live
+            .as_ref()
+            .filter(|_| rest == Some(Rest::Hopeless))
+            .and_then(|live| self.inner.never_fits(live));
         let state = if total_len.is_some_and(|len| recorded >= len) {
             EntryState::Complete
         } else if is_probing && activity.is_fetching {
             EntryState::Probing
-        } else if activity.is_fetching || (activity.queued_bytes > 0 && failure.is_none()) {
+        } else if activity.is_fetching {
+            EntryState::Downloading
+        } else if let Some(error) = hopeless {
+            EntryState::Failed(error.to_string().into())
+        } else if matches!(rest, Some(Rest::Room | Rest::Hopeless)) {
+            EntryState::WaitingForRoom
+        } else if activity.queued_bytes > 0 && failure.is_none() {
             EntryState::Downloading
         } else if let Some(error) = failure {
             EntryState::Failed(error.to_string().into())

@@ -114,6 +114,7 @@ impl Builder {
         let driver = Driver::new(Arc::clone(&inner), config, received);
         tokio::spawn(driver.drive());
         let recorder = tokio::spawn(Arc::clone(&inner).keep_recording());
+        tokio::spawn(Arc::clone(&inner).keep_orders());
         resume(&inner).await;
         // The cap may have been lowered since the last start.
         inner.evict_excess().await;

@@ -72,6 +72,10 @@ pub(crate) enum Command {
         live: Arc<Live>,
         done: oneshot::Sender<()>,
     },
+    /// An order has begun to rest: who asks goes on once the scheduler has decided what that means.
+    Rested {
+        done: oneshot::Sender<()>,
+    },
     Ask {
         source: SourceId,
         answer: oneshot::Sender<Activity>,
@@ -207,6 +211,10 @@ impl Driver {
                 // write that is under way cannot come back.
                 let _ = done.send(());
             }
+            Command::Rested { done } => {
+                self.act();
+                let _ = done.send(());
+            }
             Command::Ask { source, answer } => {
                 let activity = Activity {
                     is_fetching: self.scheduler.is_fetching(source),
@@ -298,6 +306,7 @@ impl Driver {
                         let what = Happening::GaveUp { reason };
                         self.inner.timeline.note(now, &live.key, Span::ALL, what);
                         live.fail(error, now);
+                        self.inner.space.change();
                     }
                 }
             }
@@ -464,6 +473,7 @@ impl Driver {
     fn reader_gone(&mut self, live: &Arc<Live>, reader: ReaderId) {
         self.handle(Input::ReaderGone { reader });
         self.inner.dirty.mark(live);
+        self.inner.space.change();
         if live.reader_count() > 0 {
             return;
         }
@@ -502,7 +512,11 @@ impl Driver {
                 continue;
             };
             // Durable work goes on once its bytes can be stored.
-            let has_work = live.lock().is_mending && !self.inner.jobs().rows(live.entry).is_empty();
+            let is_mending = live.lock().is_mending;
+            let has_work = {
+                let jobs = self.inner.jobs();
+                jobs.has(live.entry) && (is_mending || jobs.resting(live.entry).is_some())
+            };
             let is_used = live.reader_count() > 0 || has_work || self.scheduler.is_in_use(source);
             if is_used {
                 self.idle.insert(source, now + IDLE);
@@ -573,22 +587,5 @@ impl Driver {
                 live.close();
             }
         }
-    }
-}
-
-impl Inner {
-    /// Takes `live` out of the registry if nobody but registry and driver holds it.
-    fn release(&self, live: &Arc<Live>) -> bool {
-        /// The registry's, the driver's, and that of the caller.
-        const OURS: usize = 3;
-        let mut registry = self.registry();
-        let Some(cell) = registry.get(&live.key) else {
-            return true;
-        };
-        if Arc::strong_count(cell) > 1 || Arc::strong_count(live) > OURS {
-            return false;
-        }
-        registry.remove(&live.key);
-        true
     }
 }

@@ -8,6 +8,7 @@ use chunk_core::{ByteRange, CacheKey, EntryId, LastModified, Representation};
 
 use crate::inner::Inner;
 use crate::live::Live;
+use crate::options::Purpose;
 use crate::reader::ChunkReader;
 
 /// An open entry with a reader at the first byte that was wanted.
@@ -158,6 +159,7 @@ impl Entry {
             Arc::clone(&self.live),
             Start::At(start),
             end,
+            Purpose::Play,
         )
     }
 

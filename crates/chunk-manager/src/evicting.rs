@@ -12,6 +12,7 @@ use crate::counters::add;
 use crate::error::ManagerError;
 use crate::inner::Inner;
 use crate::live::Live;
+use crate::orders::Load;
 use crate::space::Item;
 use crate::timeline::Happening;
 
@@ -28,7 +29,7 @@ impl Inner {
             state.free_seen = Some(now);
         }
         if let Ok(Some(free)) = self.bytes.free_space().await {
-            self.space.lock().ledger.observe_free(free);
+            self.space.observe_free(free);
         }
     }
 
@@ -45,8 +46,7 @@ impl Inner {
 
     /// Evicts until at least `missing` bytes are free or nothing is left to evict; returns how many went.
     ///
-    /// Where the room is for an entry that somebody ordered durably, its own bytes stay: an order that eats
-    /// what it has fetched never ends.
+    /// Where the room is for the entry `by`, what orders have brought may have to stay.
     pub(crate) async fn make_room(
         self: &Arc<Self>,
         missing: u64,
@@ -55,10 +55,10 @@ impl Inner {
         let Ok(_permit) = self.space.evicting.acquire().await else {
             return Ok(0);
         };
-        let spared = by.filter(|&entry| self.jobs().bytes(entry) > 0);
+        let spared = self.spared(by);
         let mut freed = 0;
         while freed < missing {
-            let Some(item) = self.next_victim(spared) else {
+            let Some(item) = self.next_victim(&spared) else {
                 break;
             };
             match item {
@@ -76,27 +76,44 @@ impl Inner {
         Ok(freed)
     }
 
-    /// The segment used least recently that is neither pinned nor being read.
-    fn next_victim(&self, spared: Option<EntryId>) -> Option<Item> {
-        let window = self.limits().initial_buffer;
-        let lives = self.all_lives();
+    /// The segment used least recently that is neither pinned nor being read, and of none of the entries
+    /// `spared`.
+    fn next_victim(&self, spared: &BTreeSet<EntryId>) -> Option<Item> {
+        let played = self.played();
         let state = self.space.lock();
         state
             .index
             .older_than(i64::MAX)
             .map(|victim| victim.key)
-            .filter(|item| !state.pinned.contains(&item.entry()) && spared != Some(item.entry()))
-            .find(|item| match *item {
-                Item::Entry { .. } => true,
-                Item::Segment {
-                    generation,
-                    segment,
-                    ..
-                } => !lives.iter().any(|live| {
-                    live.generation_now() == Some(generation)
-                        && is_being_read(live, segment, window)
-                }),
-            })
+            .filter(|item| !state.pinned.contains(&item.entry()) && !spared.contains(&item.entry()))
+            .find(|item| !played.is_reading(*item))
+    }
+
+    fn played(&self) -> Played {
+        let mut lives = self.all_lives();
+        lives.retain(|live| live.is_played());
+        Played {
+            lives,
+            window: self.limits().initial_buffer,
+        }
+    }
+
+    /// What is on disk, for those who weigh the orders for `entries`.
+    pub(crate) fn load_of(&self, entries: &BTreeSet<EntryId>) -> Load {
+        let played = self.played();
+        let state = self.space.lock();
+        let mut load = Load {
+            most: state.ledger.most(),
+            ..Load::default()
+        };
+        for (&item, &bytes) in &state.sizes {
+            if entries.contains(&item.entry()) {
+                *load.held.entry(item.entry()).or_default() += bytes;
+            } else if state.pinned.contains(&item.entry()) || played.is_reading(item) {
+                load.fixed += bytes;
+            }
+        }
+        load
     }
 
     /// Learns an entry's segments, so that some of them can go and others stay.
@@ -202,6 +219,9 @@ impl Inner {
         self.bytes.remove(keys.clone()).await?;
         let bytes = self.space.removed(entry, &keys);
         drop(settled);
+        if let Some(live) = &live {
+            self.ask_again_for_lost(live);
+        }
         if let Some(key) = self.key_of(entry) {
             if let Some(range) = removed {
                 let now = self.clock.now();
@@ -216,6 +236,28 @@ impl Inner {
         let mut files = self.space.files(generation);
         files.retain(|key| key.segment == segment);
         files
+    }
+}
+
+/// What is open and has readers.
+struct Played {
+    lives: Vec<Arc<Live>>,
+    window: u64,
+}
+
+impl Played {
+    fn is_reading(&self, item: Item) -> bool {
+        match item {
+            Item::Entry { .. } => false,
+            Item::Segment {
+                generation,
+                segment,
+                ..
+            } => self.lives.iter().any(|live| {
+                live.generation_now() == Some(generation)
+                    && is_being_read(live, segment, self.window)
+            }),
+        }
     }
 }
 

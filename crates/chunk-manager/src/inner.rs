@@ -225,6 +225,21 @@ impl Inner {
         }
     }
 
+    /// Takes `live` out of the registry if nobody but registry and driver holds it.
+    pub(crate) fn release(&self, live: &Arc<Live>) -> bool {
+        /// The registry's, the driver's, and that of the caller.
+        const OURS: usize = 3;
+        let mut registry = self.registry();
+        let Some(cell) = registry.get(&live.key) else {
+            return true;
+        };
+        if Arc::strong_count(cell) > 1 || Arc::strong_count(live) > OURS {
+            return false;
+        }
+        registry.remove(&live.key);
+        true
+    }
+
     /// The next one to open this entry starts over from the origin's answer. Changes nothing the second
     /// time: by then another representation may be open, of which nothing is suspected.
     pub(crate) fn start_over(&self, live: &Arc<Live>) {

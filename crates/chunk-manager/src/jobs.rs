@@ -1,7 +1,11 @@
 //! The durable part of what was asked for explicitly.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chunk_core::{ByteRange, DemandQueue, EntryId, Priority, RangeSet};
 use chunk_ports::{JobRange, JobRecord};
+
+use crate::orders::{Rest, Terms};
 
 /// MEDIUM and LOW requests that are not recorded yet, as they stand in the index.
 ///
@@ -10,6 +14,9 @@ use chunk_ports::{JobRange, JobRecord};
 #[derive(Debug, Default)]
 pub(crate) struct JobBook {
     queue: DemandQueue<EntryId>,
+    /// Entries for which nothing is fetched now.
+    resting: BTreeMap<EntryId, Rest>,
+    terms: BTreeMap<EntryId, Terms>,
 }
 
 impl JobBook {
@@ -72,13 +79,70 @@ impl JobBook {
 
     /// The entries that have jobs, in order of their most urgent one.
     pub(crate) fn entries(&self) -> Vec<EntryId> {
-        let mut entries = Vec::new();
-        for demand in self.queue.iter() {
-            if !entries.contains(&demand.key) {
-                entries.push(demand.key);
+        let mut seen = BTreeSet::new();
+        self.queue
+            .iter()
+            .map(|demand| demand.key)
+            .filter(|&entry| seen.insert(entry))
+            .collect()
+    }
+
+    /// Whether an entry has jobs.
+    pub(crate) fn has(&self, entry: EntryId) -> bool {
+        self.queue.demands(entry).next().is_some()
+    }
+
+    /// Nothing is fetched for the entry's jobs from now on; `false` where it has none. What waits for room goes
+    /// on doing so, whatever else there is.
+    pub(crate) fn rest(&mut self, entry: EntryId, why: Rest) -> bool {
+        let has = self.has(entry);
+        if has {
+            let reason = self.resting.entry(entry).or_insert(why);
+            if *reason == Rest::Store {
+                *reason = why;
             }
         }
-        entries
+        has
+    }
+
+    /// Something may be fetched for the entry's jobs again.
+    pub(crate) fn lift(&mut self, entry: EntryId) {
+        self.resting.remove(&entry);
+    }
+
+    /// Why nothing is fetched for the entry's jobs, if that is so.
+    pub(crate) fn resting(&self, entry: EntryId) -> Option<Rest> {
+        self.resting.get(&entry).copied()
+    }
+
+    /// Whether anything rests for this reason.
+    pub(crate) fn rests_for(&self, why: Rest) -> bool {
+        self.resting.values().any(|&rest| rest == why)
+    }
+
+    /// Forgets the rest of those that have no jobs any more; returns which ones had it.
+    pub(crate) fn take_settled(&mut self) -> Vec<EntryId> {
+        let mut settled = Vec::new();
+        let queue = &self.queue;
+        let has = |entry: EntryId| queue.demands(entry).next().is_some();
+        self.terms.retain(|&entry, _| has(entry));
+        self.resting.retain(|&entry, _| {
+            let is_kept = has(entry);
+            if !is_kept {
+                settled.push(entry);
+            }
+            is_kept
+        });
+        settled
+    }
+
+    pub(crate) fn set_terms(&mut self, entry: EntryId, terms: Terms) {
+        self.terms.insert(entry, terms);
+    }
+
+    /// What the entry's jobs leave to others.
+    pub(crate) fn terms(&self, entry: EntryId) -> Terms {
+        self.terms.get(&entry).copied().unwrap_or_default()
     }
 
     /// The bytes of an entry still to be recorded for its jobs.

@@ -54,6 +54,7 @@ mod memory;
 mod mending;
 mod opening;
 mod options;
+mod orders;
 mod reach;
 mod reader;
 mod recorder;

@@ -188,6 +188,16 @@ impl Live {
         self.lock().positions.insert(reader, position);
     }
 
+    /// Somebody has opened it to order it, and reads none of it.
+    pub(crate) fn orderer_came(&self) {
+        self.readers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether somebody reads it.
+    pub(crate) fn is_played(&self) -> bool {
+        !self.lock().positions.is_empty()
+    }
+
     pub(crate) fn reader_went(&self, reader: ReaderId, mut token: Option<Token>) {
         let mut state = self.lock();
         state.positions.remove(&reader);

@@ -19,7 +19,7 @@ use crate::entry::Opened;
 use crate::error::{ManagerError, OpenError, WaitError};
 use crate::inner::Inner;
 use crate::live::Live;
-use crate::options::{First, Limits};
+use crate::options::{First, Limits, Purpose};
 use crate::status::Statistics;
 use crate::subscription::ChunkSubscription;
 use crate::timeline::Happening;
@@ -52,6 +52,7 @@ impl Drop for Alive {
             let (done, _) = oneshot::channel();
             drop(self.inner.commands.send(Command::Shutdown { done }));
             self.inner.dirty.wake();
+            self.inner.space.change();
         }
     }
 }
@@ -297,7 +298,7 @@ impl ChunkManager {
         });
         self.inner.announce(&live, start, range.len());
         let mut writer = Writer::new(Arc::clone(&self.inner), live);
-        writer.prepare().await;
+        writer.prepare(range.len()).await;
         writer.push(start, data);
         writer.finish().await;
         Ok(())
@@ -319,6 +320,7 @@ impl ChunkManager {
         let live = self.live_by_id(entry).await?;
         if self.inner.jobs().remove(entry, range) {
             self.inner.dirty.mark_jobs(entry);
+            self.inner.space.change();
         }
         // First, so that they hear of the failure and not of the withdrawal.
         live.tell_waits(
@@ -346,7 +348,7 @@ impl ChunkManager {
     /// [`OpenError`].
     pub async fn open(&self, resource: Resource, first: First) -> Result<Opened, OpenError> {
         self.inner.check_open()?;
-        self.inner.open(resource, first).await
+        self.inner.open(resource, first, Purpose::Play).await
     }
 
     /// Asks for a whole file durably, at MEDIUM or LOW. Returns once its size is known, or is known to be
@@ -361,17 +363,12 @@ impl ChunkManager {
         resource: Resource,
         priority: Priority,
     ) -> Result<EntryId, OpenError> {
-        let first = First::Span {
-            start: 0,
-            end: None,
-        };
-        let opened = match self.open(resource, first).await {
-            // An empty file is complete.
-            Err(OpenError::Unsatisfiable { total_len: Some(0) }) => {
-                return Err(OpenError::Unsatisfiable { total_len: Some(0) });
-            }
-            other => other?,
-        };
+        self.inner.check_open()?;
+        // Only what it is: its bytes come with the order.
+        let opened = self
+            .inner
+            .open(resource, First::Nothing, Purpose::Order)
+            .await?;
         let entry = opened.entry.id();
         let end = opened.entry.total_len().unwrap_or(JobRange::TO_THE_END);
         if let Some(whole) = ByteRange::try_new(0, end)
@@ -424,6 +421,7 @@ impl ChunkManager {
         if self.inner.is_closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.inner.space.change();
         let (done, finished) = oneshot::channel();
         if self.inner.commands.send(Command::Shutdown { done }).is_ok() {
             drop(finished.await);
@@ -461,6 +459,7 @@ impl ChunkManager {
     fn withdraw(&self, live: &Live, range: ByteRange) {
         if self.inner.jobs().remove(live.entry, range) {
             self.inner.dirty.mark_jobs(live.entry);
+            self.inner.space.change();
         }
         self.inner.tell(Input::Cancelled {
             source: live.source,
@@ -470,28 +469,14 @@ impl ChunkManager {
 
     /// Whether every byte of the file can be kept at once.
     fn can_be_whole(&self, live: &Live) -> Result<(), OpenError> {
-        let (is_storable, total_len) = {
-            let state = live.lock();
-            (
-                state.meta.as_ref().is_none_or(|meta| meta.storable),
-                state.total_len(),
-            )
-        };
+        let is_storable = live.lock().meta.as_ref().is_none_or(|meta| meta.storable);
         if !is_storable {
             return Err(OpenError::NotStorable);
         }
-        let Some((total_len, max_size)) = total_len.zip(self.inner.limits().max_size) else {
-            return Ok(());
-        };
-        let pinned = self.inner.space.pinned_besides(live.entry);
-        if total_len > max_size.saturating_sub(pinned) {
-            return Err(OpenError::TooLarge {
-                total_len,
-                max_size,
-                pinned,
-            });
+        match self.inner.never_fits(live) {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn request(&self, live: &Live, range: ByteRange, priority: Priority) {
@@ -507,6 +492,7 @@ impl ChunkManager {
             }
             if is_new {
                 self.inner.dirty.mark_jobs(live.entry);
+                self.inner.space.change();
             }
         }
         let now = self.inner.clock.now();

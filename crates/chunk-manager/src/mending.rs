@@ -8,6 +8,7 @@ use chunk_ports::Clock;
 
 use crate::inner::Inner;
 use crate::live::{Caching, Live};
+use crate::orders::Rest;
 use crate::writer::{INDEX_WAIT, STORE_RETRY, Writer};
 
 /// The longest pause between two attempts: each may fetch again what durable requests want.
@@ -24,35 +25,57 @@ impl Inner {
 
     /// Offers to the stores what they have refused; returns whether nothing is left to do.
     async fn mend_now(self: &Arc<Self>, live: &Arc<Live>) -> bool {
-        let is_over = || {
-            let state = live.lock();
-            state.is_given_up() || state.is_closed || state.caching == Caching::Never
-        };
-        if !is_over() && !self.is_closed.load(Ordering::Acquire) {
-            self.index_again(live);
-            let enough = self.clock.now() + INDEX_WAIT;
-            let generation = tokio::select! {
-                biased;
-                generation = live.generation() => generation,
-                () = self.clock.sleep_until(enough) => None,
-            };
-            let Some(generation) = generation else {
-                return false;
-            };
-            let writer = Writer::new(Arc::clone(self), Arc::clone(live));
-            writer.offer_left(generation).await;
-            if !live.lock().tail.has_left() {
-                // What was in memory only, and had to go, comes from the origin again.
-                self.resume_jobs(live);
-            }
+        if self.jobs().resting(live.entry) == Some(Rest::Store) {
+            self.lift_order(live);
         }
-        let is_over = is_over() || self.is_closed.load(Ordering::Acquire);
-        let has_jobs = !self.jobs().rows(live.entry).is_empty();
+        let is_answered = self.offer_again(live).await;
+        let (has_jobs, waits_for_room) = {
+            let jobs = self.jobs();
+            let rest = jobs.resting(live.entry);
+            let waits_for_room = matches!(rest, Some(Rest::Room | Rest::Hopeless));
+            (jobs.has(live.entry), waits_for_room)
+        };
+        let is_over = self.is_beyond_mending(live);
         let mut state = live.lock();
-        let is_done =
-            is_over || !state.tail.has_left() && (state.caching == Caching::On || !has_jobs);
+        // What waits for room is told when there is some.
+        let is_done = is_over
+            || waits_for_room
+            || is_answered && !state.tail.has_left() && (state.caching == Caching::On || !has_jobs);
         state.is_mending = !is_done;
         is_done
+    }
+
+    /// Offers to the stores what they have refused, and asks for what durable requests lack then; returns whether
+    /// the index answers.
+    pub(crate) async fn offer_again(self: &Arc<Self>, live: &Arc<Live>) -> bool {
+        if self.is_beyond_mending(live) {
+            return true;
+        }
+        self.index_again(live);
+        let enough = self.clock.now() + INDEX_WAIT;
+        let generation = tokio::select! {
+            biased;
+            generation = live.generation() => generation,
+            () = self.clock.sleep_until(enough) => None,
+        };
+        let Some(generation) = generation else {
+            return false;
+        };
+        let writer = Writer::new(Arc::clone(self), Arc::clone(live));
+        writer.offer_left(generation).await;
+        if !live.lock().tail.has_left() {
+            // What was in memory only, and had to go, comes from the origin again.
+            self.resume_jobs(live);
+        }
+        true
+    }
+
+    fn is_beyond_mending(&self, live: &Live) -> bool {
+        let state = live.lock();
+        state.is_given_up()
+            || state.is_closed
+            || state.caching == Caching::Never
+            || self.is_closed.load(Ordering::Acquire)
     }
 }
 

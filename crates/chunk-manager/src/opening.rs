@@ -19,7 +19,7 @@ use crate::entry::{Entry, Opened};
 use crate::error::{ManagerError, OpenError, ReadError};
 use crate::inner::Inner;
 use crate::live::{Caching, Generation, Live, Meta};
-use crate::options::First;
+use crate::options::{First, Purpose};
 use crate::reader::ChunkReader;
 use crate::run::is_page_for_media;
 use crate::waiters::LENGTH;
@@ -52,13 +52,14 @@ impl Inner {
         self: &Arc<Self>,
         resource: Resource,
         first: First,
+        purpose: Purpose,
     ) -> Result<Opened, OpenError> {
         let timeout = self.limits().open_timeout;
         let deadline = self.clock.now() + timeout;
         let clock = Arc::clone(&self.clock);
         tokio::select! {
             biased;
-            opened = self.open_in_time(resource, first) => opened,
+            opened = self.open_in_time(resource, first, purpose) => opened,
             () = clock.sleep_until(deadline) => Err(OpenError::Timeout),
         }
     }
@@ -67,6 +68,7 @@ impl Inner {
         self: &Arc<Self>,
         resource: Resource,
         first: First,
+        purpose: Purpose,
     ) -> Result<Opened, OpenError> {
         let mut last = OpenError::Unreachable;
         for _ in 0..ATTEMPTS {
@@ -97,7 +99,7 @@ impl Inner {
                     continue;
                 }
             }
-            match self.start_reading(&live, first).await {
+            match self.start_reading(&live, first, purpose).await {
                 Ok(opened) => return Ok(opened),
                 Err(error @ OpenError::Unsatisfiable { total_len }) => {
                     // The probe may have been another opener's, with another range.
@@ -121,6 +123,7 @@ impl Inner {
         self: &Arc<Self>,
         live: &Arc<Live>,
         first: First,
+        purpose: Purpose,
     ) -> Result<Opened, OpenError> {
         let (start, end) = match first {
             First::Span { start, end } => (Start::At(start), end),
@@ -134,7 +137,13 @@ impl Inner {
         } else {
             end.map(|end| end.max(1))
         };
-        let mut reader = ChunkReader::open(Arc::clone(self), Arc::clone(live), start, probed_end);
+        let mut reader = ChunkReader::open(
+            Arc::clone(self),
+            Arc::clone(live),
+            start,
+            probed_end,
+            purpose,
+        );
         if !is_known {
             reader.awaits_answer();
             located(live, reader.seen_failures()).await?;
@@ -176,6 +185,15 @@ impl Inner {
     pub(crate) fn resume_jobs(&self, live: &Live) {
         if self.jobs().rows(live.entry).is_empty() {
             return;
+        }
+        {
+            let jobs = self.jobs();
+            if jobs.resting(live.entry).is_some() {
+                // It may be new to the scheduler.
+                self.tell(Input::OrdersSuspended {
+                    source: live.source,
+                });
+            }
         }
         live.asked_again();
         let (done, total_len) = {

@@ -109,3 +109,12 @@ pub enum First {
     /// No bytes: only what is known of the file.
     Nothing,
 }
+
+/// What an entry is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To read it.
+    Play,
+    /// To order it: what others have stays, as long as nobody plays it.
+    Order,
+}

@@ -19,6 +19,7 @@ use crate::driver::Command;
 use crate::error::ReadError;
 use crate::inner::Inner;
 use crate::live::{Found, Live};
+use crate::options::Purpose;
 use crate::waiters::Token;
 use crate::waiting::Look;
 
@@ -80,7 +81,13 @@ impl std::fmt::Debug for ChunkReader {
 }
 
 impl ChunkReader {
-    pub(crate) fn open(inner: Arc<Inner>, live: Arc<Live>, start: Start, end: Option<u64>) -> Self {
+    pub(crate) fn open(
+        inner: Arc<Inner>,
+        live: Arc<Live>,
+        start: Start,
+        end: Option<u64>,
+        purpose: Purpose,
+    ) -> Self {
         let id = inner.new_reader();
         let position = match start {
             Start::At(position) => position,
@@ -90,7 +97,10 @@ impl ChunkReader {
                 .map_or(u64::MAX, |total| total.saturating_sub(len)),
         };
         let seen_failures = live.failures();
-        live.reader_came(id, position);
+        match purpose {
+            Purpose::Play => live.reader_came(id, position),
+            Purpose::Order => live.orderer_came(),
+        }
         add(&inner.counters.readers, 1);
         inner.tell(Input::ReaderOpened {
             reader: id,
@@ -203,6 +213,7 @@ impl ChunkReader {
         self.is_fresh = true;
         self.idle = Duration::ZERO;
         self.note_position();
+        self.inner.space.change();
         self.inner.tell(Input::ReaderSought {
             reader: self.id,
             position,

@@ -181,7 +181,7 @@ impl Inner {
             }
             if !group.done.is_empty()
                 && let Some(live) = &group.live
-                && !self.jobs().rows(live.entry).is_empty()
+                && self.jobs().has(live.entry)
             {
                 entries.insert(live.entry);
             }
@@ -293,6 +293,9 @@ impl Inner {
             let done: Vec<ByteRange> = group.done.iter().collect();
             for &range in &done {
                 self.jobs().remove(live.entry, range);
+            }
+            if !done.is_empty() && !self.jobs().has(live.entry) {
+                self.space.change();
             }
             let mut former = Vec::new();
             for segment in &group.segments {
@@ -578,7 +581,7 @@ pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32
         range,
     });
     inner.dirty.mark(live);
-    if !inner.jobs().rows(live.entry).is_empty() {
+    if inner.jobs().has(live.entry) {
         // A durable request ends when its bytes are recorded, and these are not. Not at once: on a bad disk
         // the same bytes would be fetched for ever.
         let (inner, live) = (Arc::clone(inner), Arc::clone(live));

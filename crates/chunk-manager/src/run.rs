@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::scheduler::{Input, RunId, Start};
@@ -17,17 +16,14 @@ use chunk_ports::{
     BodyStream, CacheEvent, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody,
     Freshness, Wanted,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::counters::add;
 use crate::driver::Command;
 use crate::inner::{Inner, nonce};
 use crate::live::{Caching, Generation, Live, Meta};
 use crate::timeline::RunAccount;
-use crate::writer::{BATCH, PASS_THROUGH_WINDOW, Waited, Writer};
-
-/// How long a connection is left unread for a store that fails: as long as for a reader that has enough.
-const UNREAD: Duration = Duration::from_secs(20);
+use crate::writer::{BATCH, PASS_THROUGH_WINDOW, Writer};
 
 /// What the driver may change while a run is at work.
 #[derive(Debug)]
@@ -119,8 +115,7 @@ impl RunTask {
     }
 
     async fn transfer(&self, writer: &mut Writer) -> Result<(), FetchError> {
-        let prepared = self.control.unless_over(0, writer.prepare_order()).await;
-        if prepared.is_none() {
+        if self.is_put_off(writer).await {
             return Ok(());
         }
         add(&self.inner.counters.origin_requests, 1);
@@ -172,6 +167,47 @@ impl RunTask {
                 Condition::Continue(meta.representation.clone())
             }),
         }
+    }
+
+    /// Makes room for what comes next, and asks whether to go on where an order is all that it would be for and
+    /// it could not be kept.
+    async fn prepare(&self, writer: &mut Writer, head: u64, total_len: Option<u64>) {
+        let end = self.control.end().min(total_len.unwrap_or(u64::MAX));
+        let Some(why) = writer.prepare(end.saturating_sub(head)).await else {
+            return;
+        };
+        if self.inner.jobs().has(self.live.entry) {
+            self.inner.rest_order(&self.live, why);
+            self.decided().await;
+        }
+    }
+
+    /// Waits until the scheduler has heard of an order's rest, and has ended the run if nobody else wants it.
+    async fn decided(&self) {
+        let (done, decided) = oneshot::channel();
+        drop(self.inner.commands.send(Command::Rested { done }));
+        // The driver is gone only where everything ends.
+        let _ = decided.await;
+    }
+
+    /// Whether an order is all that the run is for, and rests.
+    async fn is_put_off(&self, writer: &mut Writer) -> bool {
+        let Start::At(start) = self.start else {
+            return false;
+        };
+        if !self.control.account.level.is_durable() || self.live.is_played() {
+            return false;
+        }
+        self.inner.weigh_orders();
+        let total_len = self.live.lock().total_len();
+        let decide = async {
+            if self.inner.jobs().resting(self.live.entry).is_some() {
+                self.decided().await;
+            } else {
+                self.prepare(writer, start, total_len).await;
+            }
+        };
+        self.control.unless_over(start, decide).await.is_none()
     }
 
     /// Says what the answer's representation is, or that it is not the one we have.
@@ -247,21 +283,12 @@ impl RunTask {
                 // What this run has gathered must not be what it waits for.
                 writer.write_now().await;
             }
-            let give_up_at = self.inner.clock.now() + UNREAD;
-            let prepare = async {
-                writer.prepare().await;
-                loop {
-                    match writer.wait_for_store(give_up_at).await {
-                        Waited::NotAtAll => return true,
-                        Waited::AWhile => writer.prepare().await,
-                        Waited::TooLong => return false,
-                    }
-                }
-            };
-            let prepared = self.control.unless_over(head, prepare).await;
-            // A connection is not kept for a store that fails: the next run waits before it asks.
-            if prepared != Some(true) {
+            let prepare = self.prepare(writer, head, total_len);
+            if self.control.unless_over(head, prepare).await.is_none() {
                 return Ok(());
+            }
+            if head >= self.control.until() {
+                continue;
             }
             let next = self
                 .control

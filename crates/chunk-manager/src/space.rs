@@ -3,6 +3,7 @@
 //! Room is reserved before bytes are fetched; `evicting` makes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chunk_core::{
@@ -10,7 +11,7 @@ use chunk_core::{
     Tick,
 };
 use chunk_ports::{EntryRecord, GenerationRecord, SegmentKey, SegmentSummary};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::inner::Inner;
 use crate::live::Live;
@@ -58,6 +59,10 @@ pub(crate) struct Space {
     state: Mutex<State>,
     /// One eviction at a time: two would both free what one is short of.
     pub(crate) evicting: Semaphore,
+    /// Whether room may have come or gone since orders were last weighed.
+    has_changed: AtomicBool,
+    changed: Notify,
+    weighing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -65,7 +70,7 @@ pub(crate) struct State {
     pub(crate) ledger: SpaceLedger,
     pub(crate) index: EvictionIndex<Item>,
     /// How many bytes are counted for what can be evicted: of a segment, the sum over its epochs.
-    sizes: BTreeMap<Item, u64>,
+    pub(crate) sizes: BTreeMap<Item, u64>,
     /// Which bytes of each file are on disk, recorded or not: what is written again is not counted again, and
     /// what a former epoch holds is counted until its file is gone.
     held: BTreeMap<SegmentKey, RangeSet>,
@@ -150,6 +155,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.inner.space.lock().ledger.release(self.bytes);
+            self.inner.space.change();
         }
     }
 }
@@ -197,7 +203,31 @@ impl Space {
                 free_seen: None,
             }),
             evicting: Semaphore::new(1),
+            has_changed: AtomicBool::new(false),
+            changed: Notify::new(),
+            weighing: Mutex::new(()),
         }
+    }
+
+    /// Room may have come or gone, or somebody wants other room than before.
+    pub(crate) fn change(&self) {
+        self.has_changed.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next [`Self::change`].
+    pub(crate) async fn changes(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether there was a [`Self::change`] since this was last asked.
+    pub(crate) fn take_change(&self) -> bool {
+        self.has_changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Held while orders are weighed: an older verdict must not replace a newer one.
+    pub(crate) fn weighing(&self) -> MutexGuard<'_, ()> {
+        self.weighing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -208,6 +238,8 @@ impl Space {
         let mut state = self.lock();
         state.ledger.set_cap(limits.max_size.unwrap_or(u64::MAX));
         state.ledger.set_floor(limits.min_free);
+        drop(state);
+        self.change();
     }
 
     /// An entry that the index had at the start.
@@ -324,6 +356,8 @@ impl Space {
         } else {
             state.pinned.remove(&entry);
         }
+        drop(state);
+        self.change();
     }
 
     /// How many bytes are counted for pinned entries other than `entry`.
@@ -342,6 +376,8 @@ impl Space {
         let mut state = self.lock();
         let bytes = keys.iter().map(|&key| state.remove_file(entry, key)).sum();
         state.ledger.freed(bytes);
+        drop(state);
+        self.change();
         bytes
     }
 
@@ -382,7 +418,32 @@ impl Space {
         let bytes = items.into_iter().map(|item| state.remove(item)).sum();
         state.held.retain(|key, _| key.generation != generation);
         state.ledger.freed(bytes);
+        drop(state);
+        self.change();
         bytes
+    }
+
+    /// The file system's free space has been looked at.
+    pub(crate) fn observe_free(&self, free: u64) {
+        let mut state = self.lock();
+        let before = state.ledger.most();
+        state.ledger.observe_free(free);
+        let has_grown = state.ledger.most() > before;
+        drop(state);
+        if has_grown {
+            self.change();
+        }
+    }
+
+    /// How many bytes could be added without evicting any.
+    pub(crate) fn unused(&self) -> u64 {
+        self.lock().ledger.room()
+    }
+
+    /// Whether the disk leaves less than the cap would.
+    pub(crate) fn is_bound_by_disk(&self) -> bool {
+        let state = self.lock();
+        state.ledger.most() < state.ledger.cap()
     }
 
     pub(crate) fn used(&self) -> u64 {

@@ -16,6 +16,8 @@ pub enum EntryState {
     Downloading,
     /// Some bytes are there and nothing is being fetched.
     Paused,
+    /// What is asked for durably has no room now. It goes on when there is some.
+    WaitingForRoom,
     /// Every byte is recorded.
     Complete,
     /// The last attempt to fetch failed for good.

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::scheduler::Input;
-use chunk_core::{ByteRange, GenerationId, Tick};
+use chunk_core::{ByteRange, GenerationId};
 use chunk_ports::{ByteStoreError, SegmentKey};
 
 use crate::inner::Inner;
 use crate::integrity::RunDigest;
 use crate::live::{Caching, Generation, Live};
+use crate::orders::Rest;
 use crate::space::Reservation;
 use crate::tail::RING;
 
@@ -29,17 +30,6 @@ const PATIENCE: u64 = 4 * BATCH;
 pub(crate) const INDEX_WAIT: Duration = Duration::from_millis(500);
 /// How long to leave a store alone after it failed.
 pub(crate) const STORE_RETRY: Duration = Duration::from_secs(5);
-
-/// How a wait for a store ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waited {
-    /// There was nothing to wait for.
-    NotAtAll,
-    /// It is worth preparing again.
-    AWhile,
-    /// As long as was allowed, and there is no use in preparing again.
-    TooLong,
-}
 
 /// Writes what a run has received, and notes checksums on the way.
 pub(crate) struct Writer {
@@ -63,51 +53,44 @@ impl Writer {
         }
     }
 
-    /// Sees to it that the next batch has room, on disk and in memory, before it is asked for.
-    pub(crate) async fn prepare(&mut self) {
-        if self.is_caching()
-            && self.reservation.bytes() < BATCH
-            && !self.reservation.extend(4 * BATCH).await
-            && !self.reservation.extend(BATCH).await
-        {
-            self.pass_through("there is no room");
-        }
+    /// Sees to it that the next batch has room, on disk and in memory, before it is asked for; `expected` bytes
+    /// are to come at most. Returns why the batch could not be kept, where it could not but another time might.
+    pub(crate) async fn prepare(&mut self, expected: u64) -> Option<Rest> {
+        let refusal = self.make_room(expected).await;
         // What cannot be dropped is being written.
         let make = || self.inner.make_memory(&self.live);
         self.inner.memory.room(make).await;
+        refusal
     }
 
-    /// The same before anything is asked for, where it is for a durable order alone.
-    pub(crate) async fn prepare_order(&mut self) {
-        if self.is_for_order_alone() {
-            self.prepare().await;
-            while self.wait_for_store(Tick::NEVER).await == Waited::AWhile {
-                self.prepare().await;
+    async fn make_room(&mut self, expected: u64) -> Option<Rest> {
+        if !self.is_caching() {
+            return (self.live.lock().caching != Caching::Never).then_some(Rest::Store);
+        }
+        let has = self.reservation.bytes();
+        if has >= BATCH.min(expected) {
+            return None;
+        }
+        // No more than will be needed: near the cap it is missing elsewhere.
+        for wanted in [4 * BATCH, BATCH] {
+            let lacking = wanted.min(expected).saturating_sub(has);
+            if self.reservation.extend(lacking).await {
+                return None;
             }
         }
+        self.no_room();
+        Some(Rest::Room)
     }
 
-    /// Waits while what is on its way is for a durable order alone and could not be kept: it would only have
-    /// to be fetched again.
-    pub(crate) async fn wait_for_store(&self, until: Tick) -> Waited {
-        /// How often to look whether a reader has come. That has no event here.
-        const LOOK: Duration = Duration::from_millis(200);
-        let mut waited = Waited::NotAtAll;
-        while self.is_for_order_alone() && !self.is_caching() {
-            let now = self.inner.clock.now();
-            if now >= until {
-                return Waited::TooLong;
-            }
-            waited = Waited::AWhile;
-            self.inner.clock.sleep_until(now + LOOK).await;
+    /// An order waits until there is room; a reader gets its bytes without their being kept.
+    fn no_room(&self) {
+        let is_ordered = self.inner.jobs().has(self.live.entry);
+        if is_ordered {
+            self.inner.rest_order(&self.live, Rest::Room);
         }
-        waited
-    }
-
-    fn is_for_order_alone(&self) -> bool {
-        self.live.reader_count() == 0
-            && self.live.lock().caching != Caching::Never
-            && self.inner.jobs().bytes(self.live.entry) > 0
+        if !is_ordered || self.live.is_played() {
+            self.pass_through("there is no room");
+        }
     }
 
     pub(crate) fn push(&mut self, at: u64, bytes: Bytes) {
@@ -196,7 +179,7 @@ impl Writer {
         let lacking = len.saturating_sub(self.reservation.bytes());
         if lacking > 0 && !self.reservation.extend(lacking).await {
             self.leave(&batch);
-            self.pass_through("there is no room");
+            self.no_room();
             return false;
         }
         let (entry, segment_size, total_len) = {

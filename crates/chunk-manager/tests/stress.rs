@@ -236,47 +236,86 @@ async fn world(link: Link) -> (Arc<World>, Bytes, Index) {
     (Arc::new(world), bytes, index)
 }
 
+/// Carries out `ops` all at once but for its pauses, and looks at what is left.
+fn play(ops: Vec<Op>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(async {
+            let (world, bytes, index) = world(link()).await;
+            let disk = bytes.inner();
+            let mut tasks = tokio::task::JoinSet::new();
+            for op in ops {
+                if matches!(op, Op::Pause { .. }) {
+                    world.carry_out(op).await;
+                } else {
+                    let world = Arc::clone(&world);
+                    tasks.spawn(async move { world.carry_out(op).await });
+                    tokio::task::yield_now().await;
+                }
+            }
+            let all = async {
+                while let Some(done) = tasks.join_next().await {
+                    done.unwrap();
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(3_600), all)
+                .await
+                .expect("something waits for ever");
+            world.flushes.clear();
+            world.commits.clear();
+            // Durable work, a minute for idle entries, and whatever was put off.
+            tokio::time::sleep(Duration::from_secs(300)).await; // why: virtual time, until all is quiet
+            assert_eq!(world.origin.journal().in_flight(), 0);
+            let stored = world.manager.statistics().stored_bytes;
+            assert_eq!(disk.used(), stored, "of {} at most", disk.most());
+            let report = world.manager.verify(false).await.unwrap();
+            let status = world.manager.status().await;
+            assert!(report.bad.is_empty(), "{report:?} of {status:?}");
+            for name in NAMES {
+                world.read(name, 0, LEN).await;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await; // why: virtual time, the last commit
+            world.evict_everything(disk, index.inner()).await;
+        });
+}
+
+#[test]
+fn an_order_that_is_cut_short_of_room_leaves_no_connection() {
+    play(vec![
+        Op::Read {
+            film: 0,
+            at: 0,
+            len: 1,
+        },
+        Op::Prefetch { film: 0 },
+        Op::Pause { millis: 51 },
+        Op::Cap { mebibytes: 2 },
+    ]);
+}
+
+#[test]
+fn evicting_all_while_a_commit_is_unsure_and_others_read_leaves_nothing() {
+    let read = |film, at, len| Op::Read { film, at, len };
+    play(vec![
+        read(2, 0, LEN),
+        read(1, 0, LEN),
+        Op::FailCommit,
+        Op::Pause { millis: 60 },
+        read(0, 0, LEN),
+        Op::EvictAll,
+        Op::Evict { film: 1 },
+        read(1, 0, LEN),
+    ]);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_orders_at_once_leave_right_bytes_and_right_books(ops in prop::collection::vec(op(), 1..40)) {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(async {
-                let (world, bytes, index) = world(link()).await;
-                let disk = bytes.inner();
-                let mut tasks = tokio::task::JoinSet::new();
-                for op in ops {
-                    if matches!(op, Op::Pause { .. }) {
-                        world.carry_out(op).await;
-                    } else {
-                        let world = Arc::clone(&world);
-                        tasks.spawn(async move { world.carry_out(op).await });
-                        tokio::task::yield_now().await;
-                    }
-                }
-                let all = async { while let Some(done) = tasks.join_next().await { done.unwrap() } };
-                tokio::time::timeout(Duration::from_secs(3_600), all)
-                    .await
-                    .expect("something waits for ever");
-                world.flushes.clear();
-                world.commits.clear();
-                // Durable work, a minute for idle entries, and whatever was put off.
-                tokio::time::sleep(Duration::from_secs(300)).await; // why: virtual time, until all is quiet
-                assert_eq!(world.origin.journal().in_flight(), 0);
-                let stored = world.manager.statistics().stored_bytes;
-                assert_eq!(disk.used(), stored, "of {} at most", disk.most());
-                let report = world.manager.verify(false).await.unwrap();
-                assert!(report.bad.is_empty(), "{report:?} of {:?}", world.manager.status().await);
-                for name in NAMES {
-                    world.read(name, 0, LEN).await;
-                }
-                tokio::time::sleep(Duration::from_secs(5)).await; // why: virtual time, the last commit
-                world.evict_everything(disk, index.inner()).await;
-            });
+        play(ops);
     }
 }

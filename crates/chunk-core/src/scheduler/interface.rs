@@ -242,6 +242,17 @@ pub enum Input {
         /// Which bytes.
         range: ByteRange,
     },
+    /// There is no room for what Medium and Low requests of this source would bring: they stay, and nothing is
+    /// fetched for them until [`Self::OrdersResumed`].
+    OrdersSuspended {
+        /// Of which source.
+        source: SourceId,
+    },
+    /// There is room again.
+    OrdersResumed {
+        /// Of which source.
+        source: SourceId,
+    },
     /// Bytes have become readable by other means than a run.
     Supplied {
         /// Of which source.

@@ -179,6 +179,16 @@ impl Scheduler {
             Input::Cancelled { source, range } => {
                 self.end_requests(source, range, Outcome::Cancelled);
             }
+            Input::OrdersSuspended { source } => {
+                if let Some(source) = self.sources.get_mut(&source) {
+                    source.are_orders_suspended = true;
+                }
+            }
+            Input::OrdersResumed { source } => {
+                if let Some(source) = self.sources.get_mut(&source) {
+                    source.are_orders_suspended = false;
+                }
+            }
             Input::Supplied { source, range } => {
                 self.receive(source, range);
                 self.stop_runs_before(source, range);

@@ -448,7 +448,11 @@ impl Scheduler {
                 return false;
             }
             let rest = ByteRange::try_new(run.head, u64::MAX);
-            if rest.is_some_and(|rest| self.queue.overlapping(run.source, rest).next().is_some()) {
+            let is_asked_for = rest.is_some_and(|rest| {
+                let mut asked = self.queue.overlapping(run.source, rest);
+                asked.any(|demand| source.fetches(demand.priority))
+            });
+            if is_asked_for {
                 return true;
             }
         } else if run.urgency.rank == Rank::Bulk {

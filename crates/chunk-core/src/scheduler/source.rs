@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::parallel::Parallel;
 use super::{ReaderId, RunId, SourceId};
-use crate::{ByteRange, RangeSet, RetryState, RoundTrip, Tick};
+use crate::{ByteRange, Priority, RangeSet, RetryState, RoundTrip, Tick};
 
 #[derive(Debug)]
 pub(super) struct Source {
@@ -23,6 +23,8 @@ pub(super) struct Source {
     pub(super) blocked_until: Option<Tick>,
     /// The largest window of a reader, where bytes cannot be kept.
     pub(super) window_cap: Option<u64>,
+    /// Requests that may wait do, because nothing that they bring could be kept.
+    pub(super) are_orders_suspended: bool,
     /// How long its origin takes to answer.
     pub(super) round_trip: RoundTrip,
     pub(super) parallel: Parallel,
@@ -59,6 +61,7 @@ impl Source {
             retry: RetryState::new(id.get()),
             blocked_until: None,
             window_cap: None,
+            are_orders_suspended: false,
             round_trip: RoundTrip::new(),
             parallel: Parallel::new(),
             stripes_reach: 0,
@@ -78,6 +81,11 @@ impl Source {
             self.gone.remove(0);
         }
         self.gone.push(gone);
+    }
+
+    /// Whether explicit requests of this level are fetched now.
+    pub(super) const fn fetches(&self, level: Priority) -> bool {
+        !(self.are_orders_suspended && level.is_durable())
     }
 
     /// `range` up to the file's end, where that is known.

@@ -129,11 +129,11 @@ impl Scheduler {
     /// The first byte of an explicit demand that is not there, unless its source waits.
     fn explicit_want(&self, id: SourceId, range: ByteRange, urgency: Urgency) -> Option<Want> {
         let source = self.sources.get(&id)?;
-        if source.blocked_until.is_some() {
+        let level = urgency.level();
+        if source.blocked_until.is_some() || !source.fetches(level) {
             return None;
         }
         let at = source.present.first_gap(range)?.start();
-        let level = urgency.level();
         Some(Want {
             source: id,
             need: Need {
@@ -154,9 +154,17 @@ impl Scheduler {
         /// The longest run made of explicit demands, which bounds the walk over them.
         const LONGEST: u64 = 1 << 30;
         let mut end = end;
+        let fetches = |level| {
+            self.sources
+                .get(&id)
+                .is_none_or(|source| source.fetches(level))
+        };
         if let Some(rest) = ByteRange::try_new(end, from.saturating_add(LONGEST)) {
             for demand in self.queue.overlapping(id, rest) {
-                if demand.range.start() > end || demand.priority > least {
+                if demand.range.start() > end
+                    || demand.priority > least
+                    || !fetches(demand.priority)
+                {
                     break;
                 }
                 end = end.max(demand.range.end());

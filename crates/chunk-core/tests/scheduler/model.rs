@@ -27,6 +27,8 @@ enum Op {
     Leave(u64),
     Request(u64, ByteRange, Priority),
     Cancel(u64, ByteRange),
+    Suspend(u64),
+    Resume(u64),
     Supply(u64, ByteRange),
     Forget(u64, ByteRange),
     Answer(usize),
@@ -96,6 +98,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => who.prop_map(Op::Leave),
         8 => (id.clone(), byte_range(), priority()).prop_map(|(id, range, level)| Op::Request(id, range, level)),
         2 => (id.clone(), byte_range()).prop_map(|(id, range)| Op::Cancel(id, range)),
+        1 => id.clone().prop_map(Op::Suspend),
+        1 => id.clone().prop_map(Op::Resume),
         1 => (id.clone(), byte_range()).prop_map(|(id, range)| Op::Supply(id, range)),
         1 => (id, byte_range()).prop_map(|(id, range)| Op::Forget(id, range)),
         12 => (0..8usize).prop_map(Op::Answer),
@@ -165,6 +169,12 @@ fn apply(world: &mut World, op: &Op) {
         }),
         Op::Leave(who) => world.leave(*who),
         Op::Request(id, range, level) => world.request(*id, *range, *level),
+        Op::Suspend(id) => world.input(Input::OrdersSuspended {
+            source: source(*id),
+        }),
+        Op::Resume(id) => world.input(Input::OrdersResumed {
+            source: source(*id),
+        }),
         Op::Cancel(id, range) => world.cancel(*id, *range),
         Op::Supply(id, range) => world.supply(*id, *range),
         Op::Forget(id, range) => {
@@ -210,6 +220,9 @@ fn play(config: Config, ops: &[Op]) -> World {
 
 /// With an origin that serves what it is asked for, everything wanted arrives, and then nothing is left.
 fn drain(world: &mut World) {
+    for id in 0..SOURCES {
+        world.input(Input::OrdersResumed { source: source(id) });
+    }
     world.settle();
     assert!(world.requests.is_empty(), "{world:#?}");
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chunk_core::scheduler::{Action, Config, Failure, Outcome, Start};
+use chunk_core::scheduler::{Action, Config, Failure, Input, Outcome, Start};
 use chunk_core::{BLOCK_SIZE, ChunkSize, Priority, RangeSet};
 
 use crate::driver::{File, World, range, source};
@@ -212,6 +212,44 @@ fn r21_cancel_stops_in_flight_for_nobody() {
     assert!(world.last.contains(&Action::Ended {
         source: source(1),
         range: range(31 * MIB, 40 * MIB),
+        outcome: Outcome::Cancelled
+    }));
+}
+
+#[test]
+fn r07_suspended_orders_fetch_nothing_keep_their_place_and_go_on_when_resumed() {
+    let mut world = with_runs(2);
+    for id in 1..=2 {
+        world.open(id, 40 * MIB);
+        world.request(id, range(0, 40 * MIB), Priority::Low);
+    }
+    world.input(Input::OrdersSuspended { source: source(1) });
+    world.confirm_aborts();
+    assert_eq!(in_flight(&world), [2]);
+    // What others want of it is fetched, and not a byte more.
+    world.request(1, chunk(1), Priority::High);
+    world.read(1, 1, Start::At(25 * MIB), Some(26 * MIB));
+    world.settle();
+    assert_eq!(world.present_of(2), 40 * MIB);
+    assert_eq!(world.present_of(1), CHUNK + MIB);
+    assert!(!world.scheduler.queue().is_empty());
+    world.input(Input::OrdersResumed { source: source(1) });
+    world.settle();
+    assert_eq!(world.present_of(1), 40 * MIB);
+    assert!(world.scheduler.queue().is_empty());
+}
+
+#[test]
+fn r21_suspended_orders_can_be_cancelled() {
+    let mut world = with_runs(2);
+    world.open(1, 40 * MIB);
+    world.input(Input::OrdersSuspended { source: source(1) });
+    world.request(1, chunk(1), Priority::Medium);
+    assert_eq!(world.fetches, 0);
+    world.cancel(1, chunk(1));
+    assert!(world.last.contains(&Action::Ended {
+        source: source(1),
+        range: chunk(1),
         outcome: Outcome::Cancelled
     }));
 }
