@@ -161,8 +161,12 @@ pub(crate) fn proxy(
 /// Makes every entry of `origin` start over from what the origin answers next: the name stands for
 /// another server now, and what that one has must be asked.
 pub(crate) async fn forget_freshness(manager: &ChunkManager, origin: &str) -> Outcome<()> {
+    let mount = match origin {
+        "" => "/".to_owned(),
+        name => format!("/{name}/"),
+    };
     tracing::warn!(
-        "the origin `{origin}` is at another URL than before; everything cached of it is checked again"
+        "the origin at {mount} is at another URL than before; everything cached of it is checked again"
     );
     for entry in manager.status().await.map_err(Failure::failed)? {
         if entry.key.origin() == origin {

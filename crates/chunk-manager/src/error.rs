@@ -104,7 +104,7 @@ pub enum OpenError {
     #[error("the origin cannot be reached")]
     Unreachable,
     /// No connection lately, so that nothing was tried, or nothing is any more.
-    #[error("the origin cannot be reached; it is tried again in {} s", retry_after.as_secs().max(1))]
+    #[error("the origin cannot be reached")]
     Away {
         /// When it may be worth asking again.
         retry_after: Duration,

@@ -17,6 +17,7 @@ use chunk_testkit::faulty::{
     ByteStoreMethod, ChunkStoreMethod, Fault, Faults, FaultyByteStore, FaultyChunkStore,
 };
 use chunk_testkit::origin::{OriginObject, verify_content};
+use futures_util::future::join_all;
 use support::*;
 use tokio::time::{Instant, sleep};
 
@@ -475,4 +476,35 @@ async fn without_ranges_a_reader_that_stopped_for_good_stops_nobody_else() {
     );
     // And whoever goes on after all gets the right bytes, at the price of another transfer.
     assert_eq!(read_to_end(&mut stopped.reader, 1).await, 20 * MIB - 1_000);
+}
+
+/// The bound: those who fall behind together share one more transfer, and one reader alone, however slow, costs one.
+#[tokio::test(start_paused = true)]
+async fn fault01_without_ranges_those_who_fall_behind_together_share_one_more_transfer() {
+    for control in ["no-store", "max-age=3600"] {
+        let Failing { setup, bytes, .. } = failing(20 * MIB);
+        let film = OriginObject::new(FILM, 20 * MIB).without_ranges();
+        setup.world.put(film.header("Cache-Control", control));
+        bytes.fail_every(ByteStoreMethod::Write, Some(Fault::Full));
+        let rig = setup.start().await;
+        let slowly = async |pause: Duration| {
+            let mut slow = rig.open(0, None).await;
+            for _ in 0..20 {
+                read_exact(&mut slow.reader, 1, MIB).await;
+                sleep(pause).await; // why: virtual time, a film's pace
+            }
+        };
+        let mut fast = rig.open(0, None).await;
+        let slow = join_all([300; 6].map(|pause| slowly(Duration::from_millis(pause))));
+        let (read, _) = tokio::join!(read_to_end(&mut fast.reader, 1), slow);
+        assert_eq!(read, 20 * MIB);
+        let transfers = rig.world.journal().requests_of(FILM);
+        assert!(transfers <= 2, "{control}: {transfers} transfers");
+
+        drop(fast);
+        sleep(Duration::from_secs(130)).await; // why: virtual time, until the entry is closed
+        rig.world.journal().clear();
+        slowly(Duration::from_secs(3)).await;
+        assert_eq!(rig.world.journal().requests_of(FILM), 1, "{control}");
+    }
 }

@@ -315,3 +315,18 @@ async fn orders_that_make_no_sense_are_refused_with_a_reason() {
     );
     server.stop().await;
 }
+
+/// An order that ends promises nothing that happens after it.
+#[tokio::test]
+async fn an_origin_out_of_reach_ends_an_order_with_that() {
+    let mut bench = Bench::with("a", 10).await;
+    let url = bench.origin.url();
+    bench.origin.close().await;
+    let output = bench.run(&["fetch", "--origin", &url, "/a"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(
+        said.contains("/a: failed: the origin cannot be reached\n"),
+        "{said}"
+    );
+}

@@ -190,7 +190,10 @@ async fn fault45_another_server_under_the_same_name_never_lends_its_bytes() {
     other
         .origin
         .put(object.header("Cache-Control", "max-age=3600"));
-    let server = bench.serve_with(&["--origin", &other.origin.url()]).await;
+    let mut server = bench.serve_with(&["--origin", &other.origin.url()]).await;
+    server
+        .logged("the origin at / is at another URL than before")
+        .await;
     let answer = server.get("/a", "").await;
     assert_eq!(verify_content("a", 2, 0, &answer.body), Ok(()));
     server.stop().await;
