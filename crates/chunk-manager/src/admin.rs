@@ -171,10 +171,7 @@ impl ChunkManager {
             .filter(|now| now.id == record.id)
             .and_then(|now| now.current)
             .or_else(|| record.current.clone());
-        let rows = self.inner.jobs().rows(record.id);
-        for job in rows {
-            self.inner.jobs().remove(record.id, job.range);
-        }
+        self.inner.jobs().forget(record.id);
         self.inner.space.change();
         self.inner
             .commit_now(vec![StoreWrite::RemoveEntry(record.id)])

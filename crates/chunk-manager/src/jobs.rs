@@ -14,9 +14,13 @@ use crate::orders::{Rest, Terms};
 #[derive(Debug, Default)]
 pub(crate) struct JobBook {
     queue: DemandQueue<EntryId>,
+    /// What this process has recorded for jobs: where that turns out to be lost, it is a job again.
+    served: DemandQueue<EntryId>,
     /// Entries for which nothing is fetched now.
     resting: BTreeMap<EntryId, Rest>,
     terms: BTreeMap<EntryId, Terms>,
+    /// For those that fitted by the books and found no room: after how many changes of room, and how often.
+    refused: BTreeMap<EntryId, (u64, u32)>,
 }
 
 impl JobBook {
@@ -34,9 +38,34 @@ impl JobBook {
         !self.queue.push(entry, range, priority).is_duplicate()
     }
 
-    /// Drops what is recorded or cancelled; returns whether that changed anything.
+    /// Drops what is recorded already or cancelled; returns whether that changed anything.
     pub(crate) fn remove(&mut self, entry: EntryId, range: ByteRange) -> bool {
+        self.served.cancel(entry, range);
         self.queue.cancel(entry, range) > 0
+    }
+
+    /// The bytes of `range` have been recorded; returns whether that changed anything.
+    pub(crate) fn serve(&mut self, entry: EntryId, range: ByteRange) -> bool {
+        for demand in self.queue.overlapping(entry, range) {
+            self.served.push(entry, demand.range, demand.priority);
+        }
+        self.queue.satisfy(entry, range) > 0
+    }
+
+    /// What was recorded of `range` is lost; returns whether any of it is a job again.
+    pub(crate) fn take_back(&mut self, entry: EntryId, range: ByteRange) -> bool {
+        let lost: Vec<_> = self.served.overlapping(entry, range).collect();
+        for demand in &lost {
+            self.queue.push(entry, demand.range, demand.priority);
+        }
+        self.served.cancel(entry, range);
+        !lost.is_empty()
+    }
+
+    /// The entry is going away.
+    pub(crate) fn forget(&mut self, entry: EntryId) {
+        self.queue.remove_key(entry);
+        self.served.remove_key(entry);
     }
 
     /// Drops what is recorded, and what lies past the file's end: no byte of that will ever come.
@@ -49,7 +78,10 @@ impl JobBook {
     ) -> bool {
         let past_end = total_len.and_then(|len| ByteRange::try_new(len, u64::MAX));
         let mut has_changed = false;
-        for range in done.iter().chain(past_end) {
+        for range in done.iter() {
+            has_changed |= self.serve(entry, range);
+        }
+        if let Some(range) = past_end {
             has_changed |= self.remove(entry, range);
         }
         has_changed
@@ -126,6 +158,7 @@ impl JobBook {
         let queue = &self.queue;
         let has = |entry: EntryId| queue.demands(entry).next().is_some();
         self.terms.retain(|&entry, _| has(entry));
+        self.refused.retain(|&entry, _| has(entry));
         self.resting.retain(|&entry, _| {
             let is_kept = has(entry);
             if !is_kept {
@@ -134,6 +167,28 @@ impl JobBook {
             is_kept
         });
         settled
+    }
+
+    /// There was no room for the entry's jobs although they fitted, after so many changes of room.
+    pub(crate) fn refuse(&mut self, entry: EntryId, changes: u64) {
+        if self.resting.contains_key(&entry) {
+            // Another of its runs was first.
+            return;
+        }
+        let refused = self.refused.entry(entry).or_insert((changes, 0));
+        if refused.0 != changes {
+            *refused = (changes, 0);
+        }
+        refused.1 += 1;
+    }
+
+    /// Whether to try again is of no use before room changes: several runs of one order may stand in each other's
+    /// way, and their end alone would bring them back for ever.
+    pub(crate) fn is_refused(&self, entry: EntryId, changes: u64) -> bool {
+        const TRIES: u32 = 2;
+        self.refused
+            .get(&entry)
+            .is_some_and(|&(after, times)| after == changes && times >= TRIES)
     }
 
     pub(crate) fn set_terms(&mut self, entry: EntryId, terms: Terms) {
@@ -181,5 +236,22 @@ mod tests {
         assert_eq!(left.iter().map(|row| row.range.len()).sum::<u64>(), 20);
         assert!(book.remove(entry, range(0, 100)));
         assert!(book.rows(entry).is_empty() && book.entries().is_empty());
+    }
+
+    #[test]
+    fn r07_what_was_recorded_for_a_job_and_is_lost_is_a_job_again() {
+        let entry = EntryId::new(1);
+        let range = |start, end| ByteRange::new(start, end).unwrap();
+        let mut book = JobBook::default();
+        book.add(entry, range(0, 100), Priority::Medium);
+        book.serve(entry, range(0, 60));
+        book.remove(entry, range(40, 50));
+        assert!(book.take_back(entry, range(30, 80)));
+        let rows: Vec<ByteRange> = book.rows(entry).iter().map(|row| row.range).collect();
+        let rows: RangeSet = rows.into_iter().collect();
+        assert_eq!(rows, RangeSet::from_iter([range(30, 40), range(50, 100)]));
+        assert!(!book.take_back(entry, range(30, 80)), "once");
+        book.forget(entry);
+        assert!(!book.has(entry) && !book.take_back(entry, range(0, 100)));
     }
 }

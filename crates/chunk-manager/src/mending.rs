@@ -4,15 +4,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use chunk_core::ByteRange;
+use chunk_core::scheduler::Input;
 use chunk_ports::Clock;
 
 use crate::inner::Inner;
 use crate::live::{Caching, Live};
 use crate::orders::Rest;
+use crate::segment::Place;
 use crate::writer::{INDEX_WAIT, STORE_RETRY, Writer};
 
 /// The longest pause between two attempts: each may fetch again what durable requests want.
 const LONGEST: Duration = Duration::from_secs(80);
+/// How long after a failed flush durable work is taken up again.
+const REPEAT: Duration = Duration::from_secs(30);
 
 impl Inner {
     /// Sees to it that `live` is stored once that works again, whether or not more bytes come.
@@ -91,5 +96,59 @@ async fn mend(clock: Arc<dyn Clock>, inner: Weak<Inner>, live: Weak<Live>) {
             return;
         }
         pause = (pause * 2).min(LONGEST);
+    }
+}
+
+/// A segment's file can no longer be trusted: everything in it is forgotten, and what is written from now on goes
+/// to a new epoch.
+pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32) {
+    let range = {
+        let mut state = live.lock();
+        let Some(meta) = &state.meta else { return };
+        let place = Place {
+            entry: live.entry,
+            generation: live
+                .generation_now()
+                .unwrap_or(chunk_core::GenerationId::new(0)),
+            segment,
+            segment_size: meta.segment_size,
+            total_len: meta.representation.total_len,
+        };
+        let Some(range) = place.range() else { return };
+        // What is in memory stays readable: it did not come from the file.
+        let in_memory: Vec<ByteRange> = state
+            .tail
+            .unstored()
+            .filter_map(|piece| piece.intersection(range))
+            .collect();
+        state.stored.remove(range);
+        state.recorded.remove(range);
+        state.trusted.remove(range);
+        state.readable.remove(range);
+        state.readable.extend(in_memory);
+        // Copies in memory of what was stored go as well, or they would lie under what is fetched again.
+        state.tail.drop_stored(range);
+        let found = state.segments.entry(segment).or_default();
+        found.former = found.begin_epoch();
+        found.is_shrunk = true;
+        range
+    };
+    inner.note_forgotten(live, range);
+    inner.tell(Input::Forgotten {
+        source: live.source,
+        range,
+    });
+    inner.dirty.mark(live);
+    if inner.jobs().take_back(live.entry, range) {
+        inner.dirty.mark_jobs(live.entry);
+    }
+    if inner.jobs().has(live.entry) {
+        // A durable request ends when its bytes are recorded, and these are not. Not at once: on a bad disk
+        // the same bytes would be fetched for ever.
+        let (inner, live) = (Arc::clone(inner), Arc::clone(live));
+        tokio::spawn(async move {
+            inner.clock.sleep_until(inner.clock.now() + REPEAT).await;
+            inner.resume_jobs(&live);
+        });
     }
 }

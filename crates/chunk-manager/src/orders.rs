@@ -269,7 +269,8 @@ impl Inner {
             return;
         }
         if verdict == Verdict::Fits {
-            if before.is_some() {
+            let changes = self.space.changes_so_far();
+            if before.is_some() && !self.jobs().is_refused(live.entry, changes) {
                 self.resume_order(live);
             }
             return;

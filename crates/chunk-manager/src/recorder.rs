@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chunk_core::scheduler::{Input, SourceId};
+use chunk_core::scheduler::SourceId;
 use chunk_core::{ByteRange, CacheKey, EntryId, RangeSet};
 use chunk_ports::{CacheEvent, ChunkStoreError, SegmentKey, StoreWrite};
 use futures_util::future::join_all;
@@ -15,6 +15,7 @@ use crate::counters::add;
 use crate::inner::Inner;
 use crate::integrity::BlockDigest;
 use crate::live::{Generation, Live};
+use crate::mending::abandon_segment;
 use crate::segment::Place;
 use crate::timeline::Happening;
 
@@ -25,8 +26,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How often an order is given to an index that is unavailable.
 const ATTEMPTS: usize = 3;
-/// How long after a failed flush durable work is taken up again.
-const REPEAT: Duration = Duration::from_secs(30);
 
 /// What the index is to be told next.
 #[derive(Debug, Default)]
@@ -290,9 +289,17 @@ impl Inner {
 
     fn committed(self: &Arc<Self>, group: Group) {
         if let Some(live) = &group.live {
-            let done: Vec<ByteRange> = group.done.iter().collect();
+            // What was forgotten during the commit is not stored any more, and still a job.
+            let done: Vec<ByteRange> = {
+                let state = live.lock();
+                let kept = |range| state.stored.overlapping(range).collect::<Vec<_>>();
+                group.done.iter().flat_map(kept).collect()
+            };
             for &range in &done {
-                self.jobs().remove(live.entry, range);
+                self.jobs().serve(live.entry, range);
+            }
+            if done.iter().map(|range| range.len()).sum::<u64>() < group.done.len() {
+                self.dirty.mark_jobs(live.entry);
             }
             if !done.is_empty() && !self.jobs().has(live.entry) {
                 self.space.change();
@@ -474,7 +481,6 @@ impl Inner {
                 let now = self.clock.now();
                 let what = Happening::Recorded { range };
                 self.timeline.note(now, &live.key, range, what);
-                // What was forgotten during the commit is not stored any more.
                 let kept: Vec<ByteRange> = state.stored.overlapping(range).collect();
                 state.recorded.extend(kept);
             }
@@ -539,55 +545,4 @@ fn settle(segment: &Ready) -> Vec<SegmentKey> {
             epoch,
         })
         .collect()
-}
-
-/// A segment's file can no longer be trusted: everything in it is forgotten, and what is written from now on goes
-/// to a new epoch.
-pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32) {
-    let range = {
-        let mut state = live.lock();
-        let Some(meta) = &state.meta else { return };
-        let place = Place {
-            entry: live.entry,
-            generation: live
-                .generation_now()
-                .unwrap_or(chunk_core::GenerationId::new(0)),
-            segment,
-            segment_size: meta.segment_size,
-            total_len: meta.representation.total_len,
-        };
-        let Some(range) = place.range() else { return };
-        // What is in memory stays readable: it did not come from the file.
-        let in_memory: Vec<ByteRange> = state
-            .tail
-            .unstored()
-            .filter_map(|piece| piece.intersection(range))
-            .collect();
-        state.stored.remove(range);
-        state.recorded.remove(range);
-        state.trusted.remove(range);
-        state.readable.remove(range);
-        state.readable.extend(in_memory);
-        // Copies in memory of what was stored go as well, or they would lie under what is fetched again.
-        state.tail.drop_stored(range);
-        let found = state.segments.entry(segment).or_default();
-        found.former = found.begin_epoch();
-        found.is_shrunk = true;
-        range
-    };
-    inner.note_forgotten(live, range);
-    inner.tell(Input::Forgotten {
-        source: live.source,
-        range,
-    });
-    inner.dirty.mark(live);
-    if inner.jobs().has(live.entry) {
-        // A durable request ends when its bytes are recorded, and these are not. Not at once: on a bad disk
-        // the same bytes would be fetched for ever.
-        let (inner, live) = (Arc::clone(inner), Arc::clone(live));
-        tokio::spawn(async move {
-            inner.clock.sleep_until(inner.clock.now() + REPEAT).await;
-            inner.resume_jobs(&live);
-        });
-    }
 }

@@ -3,7 +3,7 @@
 //! Room is reserved before bytes are fetched; `evicting` makes it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chunk_core::{
@@ -62,6 +62,8 @@ pub(crate) struct Space {
     /// Whether room may have come or gone since orders were last weighed.
     has_changed: AtomicBool,
     changed: Notify,
+    /// How often it has, what was only reserved and given back apart.
+    changes_so_far: AtomicU64,
     weighing: Mutex<()>,
 }
 
@@ -155,7 +157,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.inner.space.lock().ledger.release(self.bytes);
-            self.inner.space.change();
+            self.inner.space.look_again();
         }
     }
 }
@@ -205,22 +207,34 @@ impl Space {
             evicting: Semaphore::new(1),
             has_changed: AtomicBool::new(false),
             changed: Notify::new(),
+            changes_so_far: AtomicU64::new(0),
             weighing: Mutex::new(()),
         }
     }
 
     /// Room may have come or gone, or somebody wants other room than before.
     pub(crate) fn change(&self) {
+        self.changes_so_far.fetch_add(1, Ordering::AcqRel);
+        self.look_again();
+    }
+
+    /// Reserved room was given back. An order's own runs do so as well, and then nothing is different.
+    fn look_again(&self) {
         self.has_changed.store(true, Ordering::Release);
         self.changed.notify_one();
     }
 
-    /// Waits for the next [`Self::change`].
+    /// A number that is another one after each [`Self::change`].
+    pub(crate) fn changes_so_far(&self) -> u64 {
+        self.changes_so_far.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is time to look again.
     pub(crate) async fn changes(&self) {
         self.changed.notified().await;
     }
 
-    /// Whether there was a [`Self::change`] since this was last asked.
+    /// Whether anything has happened since this was last asked.
     pub(crate) fn take_change(&self) -> bool {
         self.has_changed.swap(false, Ordering::AcqRel)
     }

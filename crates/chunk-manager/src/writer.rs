@@ -86,6 +86,8 @@ impl Writer {
     fn no_room(&self) {
         let is_ordered = self.inner.jobs().has(self.live.entry);
         if is_ordered {
+            let changes = self.inner.space.changes_so_far();
+            self.inner.jobs().refuse(self.live.entry, changes);
             self.inner.rest_order(&self.live, Rest::Room);
         }
         if !is_ordered || self.live.is_played() {
@@ -204,9 +206,18 @@ impl Writer {
         }
         let mut failed = Vec::new();
         for part in split(batch, segment_size) {
-            let range = part.range;
-            if !self.write_part(generation, part).await {
-                failed.push(range);
+            let mut outcome = self.write_part(generation, &part).await;
+            // The file was given up under the write, and these bytes are nowhere but in memory: nobody would
+            // come back for them.
+            while outcome == Written::InVain {
+                if !self.reservation.extend(part.range.len()).await {
+                    self.no_room();
+                    break;
+                }
+                outcome = self.write_part(generation, &part).await;
+            }
+            if outcome != Written::Stored {
+                failed.push(part.range);
             }
         }
         self.note_checksums(checksums, segment_size);
@@ -236,11 +247,11 @@ impl Writer {
         self.inner.memory.may_be_freed();
     }
 
-    async fn write_part(&mut self, generation: GenerationId, part: Part) -> bool {
+    async fn write_part(&mut self, generation: GenerationId, part: &Part) -> Written {
         let live = Arc::clone(&self.live);
         let _writing = live.writing.read().await;
         if live.lock().is_given_up() {
-            return false;
+            return Written::Failed;
         }
         let epoch = live.lock().epoch(part.segment);
         let key = SegmentKey {
@@ -248,7 +259,8 @@ impl Writer {
             segment: part.segment,
             epoch,
         };
-        match self.inner.bytes.write(key, part.offset, part.pieces).await {
+        let pieces = part.pieces.clone();
+        match self.inner.bytes.write(key, part.offset, pieces).await {
             Ok(()) => {
                 // On disk, whatever becomes of the segment.
                 self.reservation.spend(&self.live, key, part.range);
@@ -276,16 +288,19 @@ impl Writer {
                         bytes: None,
                     });
                 }
-                // Where the segment was given up meanwhile, its bytes are nowhere but in memory.
-                stored.is_some()
+                if stored.is_some() {
+                    Written::Stored
+                } else {
+                    Written::InVain
+                }
             }
             Err(error) => {
                 if let ByteStoreError::Corrupt(_) = &error {
-                    crate::recorder::abandon_segment(&self.inner, &self.live, part.segment);
+                    crate::mending::abandon_segment(&self.inner, &self.live, part.segment);
                 }
                 tracing::warn!(key = %self.live.key, %error, "bytes cannot be stored and are passed through");
                 self.pass_through("the byte store failed");
-                false
+                Written::Failed
             }
         }
     }
@@ -385,6 +400,15 @@ impl Inner {
             self.trim_ring(live, BATCH);
         }
     }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Stored,
+    /// The segment has begun a new epoch meanwhile.
+    InVain,
+    Failed,
 }
 
 /// Adjacent bytes of one segment.
