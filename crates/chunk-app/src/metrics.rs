@@ -43,6 +43,21 @@ pub(crate) fn render(statistics: &Statistics, players: Option<&ProxyStatistics>)
         s.origin_requests,
     );
     text.counter(
+        "origin_stripes_total",
+        "Requests made to origins for a later piece, over a connection of its own.",
+        s.stripes,
+    );
+    text.counter(
+        "origin_hedges_total",
+        "Requests made to origins anew because an answer was late.",
+        s.hedges,
+    );
+    text.counter(
+        "hedge_wasted_bytes_total",
+        "Payload bytes received twice because of such requests.",
+        s.hedge_bytes_wasted,
+    );
+    text.counter(
         "origin_retries_total",
         "Requests that failed and were made again.",
         s.retries,

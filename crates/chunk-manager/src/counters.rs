@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use chunk_core::Priority;
+use chunk_core::scheduler::Role;
 
 use crate::status::{LevelStatistics, Statistics};
 
@@ -35,6 +36,9 @@ counters!(
     hits,
     misses,
     origin_requests,
+    stripes,
+    hedges,
+    hedge_bytes_wasted,
     retries,
     active_runs,
     held_runs,
@@ -50,6 +54,17 @@ counters!(
     stalls,
     stall_nanos,
 );
+
+impl Counters {
+    /// A run has been started.
+    pub(crate) fn asked(&self, role: Role) {
+        match role {
+            Role::Main => {}
+            Role::Stripe => add(&self.stripes, 1),
+            Role::Hedge(_) => add(&self.hedges, 1),
+        }
+    }
+}
 
 /// What is counted for each level on its own.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_core::scheduler::{
-    Action, Config, Failure, Input, Outcome, ReaderId, RunId, Scheduler, SourceId,
+    Action, Config, Failure, Input, Outcome, ReaderId, Role, RunId, Scheduler, SourceId,
 };
 use chunk_core::{ByteRange, Container, Tick};
 use chunk_ports::{CacheEvent, FetchError, JobRange};
@@ -252,13 +252,18 @@ impl Driver {
                     end,
                     until,
                     level,
+                    role,
                 } => {
                     let Some(live) = self.lives.get(&source) else {
                         self.handle(Input::Finished { run });
                         continue;
                     };
                     let now = self.inner.clock.now();
-                    let account = RunAccount::new(run, level, live, start, now);
+                    let account = RunAccount::new(run, level, role, live, start, now);
+                    self.inner.counters.asked(role);
+                    if let Role::Hedge(late) = role {
+                        self.runs.get(&late).inspect(|late| late.account.compete());
+                    }
                     self.step.started(&self.inner.timeline, &account, live, end);
                     let control = Arc::new(RunControl::new(until, end, account));
                     self.runs.insert(run, Arc::clone(&control));

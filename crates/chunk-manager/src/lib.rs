@@ -80,4 +80,4 @@ pub use options::{First, Limits};
 pub use reader::ChunkReader;
 pub use status::{BadBlock, EntryState, EntryStatus, LevelStatistics, Statistics, VerifyReport};
 pub use subscription::ChunkSubscription;
-pub use timeline::{Cause, Happening, Moment, Timeline, Whereabouts};
+pub use timeline::{Cause, Happening, Moment, Part, Timeline, Whereabouts};

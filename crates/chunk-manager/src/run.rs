@@ -370,6 +370,9 @@ impl RunTask {
         let mine = piece.slice(..usize::try_from(room).unwrap_or(piece.len()));
         let fresh = self.live.publish(at, &mine);
         add(&counters.bytes_wasted, len - fresh);
+        if self.control.account.has_competed() {
+            add(&counters.hedge_bytes_wasted, len - fresh);
+        }
         if fresh > 0 {
             self.inner.announce(&self.live, at, mine.len() as u64);
         }

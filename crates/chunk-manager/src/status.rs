@@ -72,6 +72,12 @@ pub struct Statistics {
     pub misses: u64,
     /// Requests made to origins.
     pub origin_requests: u64,
+    /// Those of them that brought a later piece over a connection of its own.
+    pub stripes: u64,
+    /// Those of them that asked anew for what was late.
+    pub hedges: u64,
+    /// Payload bytes received twice because of them.
+    pub hedge_bytes_wasted: u64,
     /// Requests that failed and were made again.
     pub retries: u64,
     /// Runs in flight now.

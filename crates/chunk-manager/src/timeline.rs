@@ -65,6 +65,21 @@ pub enum Cause {
     Request,
 }
 
+/// What a run is besides others of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// The one that brings what is wanted first.
+    Main,
+    /// One that brings what that one would come to later, over a connection of its own.
+    Stripe,
+    /// One that asks anew for what is late. The first of the two to bring a byte goes on.
+    Hedge {
+        /// From which run.
+        late: u64,
+    },
+}
+
 /// What may happen in the life of a byte. Runs and readers are told by number; a number is never used twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -113,6 +128,8 @@ pub enum Happening {
         level: Priority,
         /// Why.
         cause: Cause,
+        /// What it is besides others.
+        part: Part,
     },
     /// The head of the run's answer came.
     Answered {

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chunk_manager::{Cause, First, Happening, Priority, Timeline, Whereabouts};
+use chunk_manager::{Cause, First, Happening, Part, Priority, Timeline, Whereabouts};
 use chunk_ports::{Resource, Secret};
 use chunk_testkit::origin::{Fault, When, content};
 use support::*;
@@ -96,7 +96,7 @@ async fn a_wait_that_goes_on_is_told_with_the_run_that_is_to_end_it() {
         read_exact(&mut opened.reader, 1, 2 * MIB).await;
         opened
     });
-    tokio::time::sleep(Duration::from_secs(1)).await; // why: virtual time, the origin stands still
+    tokio::time::sleep(Duration::from_millis(500)).await; // why: virtual time, the origin stands still
     let timeline = why(&rig, MIB).await;
     let last = timeline.moments.last().unwrap();
     assert!(
@@ -112,7 +112,7 @@ async fn a_wait_that_goes_on_is_told_with_the_run_that_is_to_end_it() {
     // A reader that was being served and waited this long has stalled.
     let statistics = rig.manager.statistics();
     assert_eq!(statistics.stalls, 1);
-    assert!(statistics.stall_nanos > 500_000_000);
+    assert!(statistics.stall_nanos > 300_000_000);
     let timeline = why(&rig, MIB).await;
     assert!(names(&timeline).contains(&"served"), "{timeline}");
 }
@@ -298,4 +298,33 @@ async fn steady_playback_takes_little_of_what_can_be_remembered() {
     let first = statistics.levels[0];
     assert!(first.first_byte_count >= 1);
     assert!(first.first_byte_nanos >= 50_000_000 * first.first_byte_count);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_late_is_asked_for_anew_and_told_so() {
+    let rig = setup(64 * MIB).start().await;
+    let mut opened = rig.open(0, None).await;
+    read_exact(&mut opened.reader, 1, 1000).await;
+    let stall = Fault::StallAfter { bytes: 0 };
+    rig.world.fault(FILM, When::Next, stall);
+    // A seek whose answer does not come.
+    opened.reader.seek_to(32 * MIB);
+    read_exact(&mut opened.reader, 1, 1000).await;
+    let timeline = why(&rig, 32 * MIB).await;
+    let parts: Vec<Part> = timeline
+        .moments
+        .iter()
+        .filter_map(|moment| match moment.what {
+            Happening::Started { part, .. } => Some(part),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        matches!(parts[..], [.., Part::Main, Part::Hedge { .. }]),
+        "{timeline}"
+    );
+    assert!(timeline.to_string().contains(" is late"), "{timeline}");
+    let statistics = rig.manager.statistics();
+    assert_eq!((statistics.hedges, statistics.hedge_bytes_wasted), (1, 0));
+    rig.world.release();
 }

@@ -70,13 +70,16 @@ pub struct Config {
     /// Bytes have to arrive evenly for twice as long before another connection is tried, and again before
     /// the trial is judged.
     pub steady: Duration,
+    /// One in so many requests may be a hedge; none where it is 0.
+    pub hedged: u32,
 }
 
 impl Default for Config {
     /// Four runs; 16 connections a source; 256 KiB to wait out, which is 21 ms at 100 Mbit/s and less than
     /// a round trip to most origins; 1 MiB of start-up, a second at 8 Mbit/s; connections held for 20 s,
     /// well below the minute after which servers close them; twice 60 ms of even arrival, several of the
-    /// bursts in which a kernel hands bytes over.
+    /// bursts in which a kernel hands bytes over; one hedge in twenty
+    /// requests.
     fn default() -> Self {
         Self {
             max_runs: 4,
@@ -88,6 +91,7 @@ impl Default for Config {
             startup: 1024 * 1024,
             hold_limit: Duration::from_secs(20),
             steady: Duration::from_millis(60),
+            hedged: 20,
         }
     }
 }
@@ -326,6 +330,21 @@ pub enum Failure {
 /// How urgent a run is, for the record.
 pub type Level = Priority;
 
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a driver that tells them apart must tell all of them apart"
+)]
+pub enum Role {
+    /// A want has a slot for it.
+    Main,
+    /// It brings a piece that such a run would come to later.
+    Stripe,
+    /// It asks anew for what is late from that run. The first one to bring a byte goes on; the other is aborted.
+    Hedge(RunId),
+}
+
 /// An order from the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
@@ -347,6 +366,8 @@ pub enum Action {
         until: u64,
         /// How urgently.
         level: Level,
+        /// What it is besides the run that a want has a slot for.
+        role: Role,
     },
     /// Read up to this offset from now on, be it further or less far than before.
     Allow {

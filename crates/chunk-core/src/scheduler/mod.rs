@@ -15,7 +15,7 @@
 //! a player has too little ready, copies and background work rest. What the scheduler promises:
 //!
 //! - no byte is asked for by two runs at once, and none that is present (an origin without ranges excepted,
-//!   which can only be asked for everything);
+//!   which can only be asked for everything; and *hedges*, which ask anew for what is late, within a budget);
 //! - runs in flight never exceed the limit, those being aborted included; besides them there may be *stripes*,
 //!   which bring pieces that such a run would come to later, up to the limit of connections;
 //! - a more urgent want takes the slot of a less urgent one at once;
@@ -41,6 +41,7 @@
 //! assert_eq!(start, Start::At(12_345));
 //! ```
 
+mod hedge;
 mod interface;
 mod need;
 mod parallel;
@@ -57,8 +58,9 @@ use core::time::Duration;
 
 use crate::{ByteRange, DemandQueue, Priority, RangeSet, Tick};
 
+use hedge::Hedging;
 pub use interface::{
-    Action, Config, Failure, Input, Level, Outcome, ReaderId, RunId, SourceId, Start,
+    Action, Config, Failure, Input, Level, Outcome, ReaderId, Role, RunId, SourceId, Start,
 };
 use need::Urgency;
 use reader::Reader;
@@ -88,6 +90,7 @@ pub struct Scheduler {
     measured: Option<SourceId>,
     /// When a reader that lets a newer one go first is to be looked at again.
     gives_way_until: Tick,
+    hedging: Hedging,
     next_run: u64,
     actions: VecDeque<Action>,
     /// Whether facts have come in since the last plan.
@@ -111,6 +114,7 @@ impl Scheduler {
             is_resting: false,
             measured: None,
             gives_way_until: Tick::NEVER,
+            hedging: Hedging::new(config.hedged),
             next_run: 1,
             actions: VecDeque::new(),
             is_stale: false,
@@ -211,6 +215,7 @@ impl Scheduler {
             Input::Failed { run, failure } => self.fail(run, failure),
             Input::LimitsChanged { config } => {
                 self.config = config;
+                self.hedging.set_price(config.hedged);
                 let readers: alloc::vec::Vec<ReaderId> = self.readers.keys().copied().collect();
                 for reader in readers {
                     if let Some(reader) = self.readers.get_mut(&reader) {
@@ -256,8 +261,10 @@ impl Scheduler {
         let quiet =
             (self.quiet_until > self.now && self.has_background()).then_some(self.quiet_until);
         let gives_way = (self.gives_way_until != Tick::NEVER).then_some(self.gives_way_until);
+        let hedge = (self.hedging.due() != Tick::NEVER).then_some(self.hedging.due());
         blocked
             .chain(gone)
+            .chain(hedge)
             .chain(held)
             .chain(quiet)
             .chain(gives_way)
@@ -279,6 +286,22 @@ impl Scheduler {
             .values()
             .filter(|run| run.is_stripe && run.takes_connection())
             .count()
+    }
+
+    /// The number of connections in flight that compete with a run for what is late from it, those being aborted
+    /// included. They take no slot.
+    #[must_use]
+    pub fn hedges_in_flight(&self) -> usize {
+        self.runs
+            .values()
+            .filter(|run| run.hedges.is_some() && run.takes_connection())
+            .count()
+    }
+
+    /// Whether a run is a hedge at present; it ceases to be one when it takes over the slot.
+    #[must_use]
+    pub fn is_hedge(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|run| run.hedges.is_some())
     }
 
     /// Whether a run is a stripe at present; it ceases to be one when its want comes to its first byte.

@@ -78,6 +78,7 @@ impl Scheduler {
             }
         }
         self.widen(&slots);
+        self.hedge(&slots);
     }
 
     /// Returns the slots, and whether a run was started that stood in another want's way.
@@ -222,7 +223,11 @@ impl Scheduler {
         let Start::At(at) = want.need.at else {
             return self.suffix_server_of(want, source, slots);
         };
-        let claimed = self.runs_of(source).find(|(_, run)| run.claims(at));
+        // Where a hedge has won, the run that it competed with may still have to confirm its end.
+        let claimed = self
+            .runs_of(source)
+            .filter(|(_, run)| run.claims(at))
+            .min_by_key(|(_, run)| run.phase == Phase::Aborting);
         if let Some((id, run)) = claimed {
             if run.phase == Phase::Aborting || run.suffix.is_some() {
                 return Server::Wait;
@@ -331,7 +336,7 @@ impl Scheduler {
             let Some(run) = self.runs.get(&id) else {
                 continue;
             };
-            if self.is_stripe_of_any(run, slots) {
+            if self.is_stripe_of_any(run, slots) || self.is_hedge_of_any(run, slots) {
                 continue;
             }
             if run.head >= run.end {
@@ -360,8 +365,10 @@ impl Scheduler {
             return;
         }
         run.is_stripe = false;
+        run.hedges = None;
         if run.held_since.take().is_some() {
             run.rate.start(now);
+            run.expects_since = now;
         }
         // A probe may serve bytes it was not started at; what it does not stand before is no allowance, and
         // none at all would be a hold.
@@ -519,33 +526,6 @@ impl Scheduler {
             });
         }
     }
-
-    pub(super) fn shorten(&mut self, id: RunId, end: u64) {
-        if let Some(run) = self.runs.get_mut(&id)
-            && end < run.end
-        {
-            run.end = end;
-            run.until = run.until.min(end);
-            if run.phase == Phase::Open {
-                self.actions.push_back(Action::Shorten { run: id, end });
-            }
-        }
-    }
-
-    pub(super) fn hold(&mut self, id: RunId) {
-        let now: Tick = self.now;
-        if let Some(run) = self.runs.get_mut(&id)
-            && run.held_since.is_none()
-        {
-            run.held_since = Some(now);
-            run.until = run.head;
-            run.rate.stop(now);
-            self.actions.push_back(Action::Allow {
-                run: id,
-                until: run.head,
-            });
-        }
-    }
 }
 
 impl Planned {
@@ -571,7 +551,7 @@ impl Slot {
         }
     }
 
-    fn is_of(&self, run: RunId) -> bool {
+    pub(super) fn is_of(&self, run: RunId) -> bool {
         matches!(self.run, SlotRun::Existing(found) if found == run)
     }
 }

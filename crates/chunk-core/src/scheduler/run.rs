@@ -1,8 +1,10 @@
 //! One origin request, and what the driver reports of it.
 
+use core::time::Duration;
+
 use super::need::Urgency;
 use super::stripes::rate_of_a_run;
-use super::{Action, Failure, Outcome, RunId, Scheduler, SourceId, Start};
+use super::{Action, Failure, Outcome, Role, RunId, Scheduler, SourceId, Start};
 use crate::{ByteRange, Priority, RateEstimator, Tick};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,13 @@ pub(super) struct Run {
     pub(super) is_answered: bool,
     /// Whether it brings a later piece of what another run's slot is for.
     pub(super) is_stripe: bool,
+    /// The run it competes with, until it takes over a slot.
+    pub(super) hedges: Option<RunId>,
+    /// Whether what it is to bring next was asked for anew.
+    pub(super) is_hedged: bool,
     asked_at: Tick,
+    /// Since when it could have brought its next byte.
+    pub(super) expects_since: Tick,
     /// How fast it brings bytes while nobody holds it back.
     pub(super) rate: RateEstimator,
     /// How many bytes before an unknown end it asks for: it claims everything until that end is known.
@@ -61,15 +69,31 @@ impl Run {
             held_since: None,
             is_answered: false,
             is_stripe: false,
+            hedges: None,
+            is_hedged: false,
             asked_at: now,
+            expects_since: now,
             rate: rate_of_a_run(),
             suffix,
         }
     }
 
+    /// How long ago it was asked for.
+    pub(super) fn waited(&self, now: Tick) -> Duration {
+        now.since(self.asked_at)
+    }
+
     /// Whether it counts towards the limit.
     pub(super) const fn takes_slot(&self) -> bool {
-        self.held_since.is_none() && !self.is_stripe
+        self.held_since.is_none() && !self.is_stripe && self.hedges.is_none()
+    }
+
+    const fn role(&self) -> Role {
+        match self.hedges {
+            Some(run) => Role::Hedge(run),
+            None if self.is_stripe => Role::Stripe,
+            None => Role::Main,
+        }
     }
 
     /// Whether its connection is read, or will be.
@@ -107,7 +131,9 @@ impl Scheduler {
             end: (run.end != u64::MAX).then_some(run.end),
             until: run.until,
             level: run.urgency.level(),
+            role: run.role(),
         });
+        self.hedging.asked(run.role());
         self.runs.insert(id, run);
     }
 
@@ -135,7 +161,8 @@ impl Scheduler {
             (Some(end), true) => run.end.min(end),
             (end, _) => end.or(total_len).or(known).unwrap_or(u64::MAX),
         };
-        let took = self.now.since(run.asked_at);
+        let took = run.waited(self.now);
+        run.expects_since = self.now;
         run.is_answered = true;
         run.suffix = None;
         run.rate.start(self.now);
@@ -156,6 +183,7 @@ impl Scheduler {
         };
         let from = run.head;
         run.head = run.head.saturating_add(bytes);
+        run.expects_since = self.now;
         run.rate.record(self.now, bytes);
         let (source_id, arrived) = (run.source, ByteRange::try_new(from, run.head));
         // The number of a source that was closed may stand for another one by now.
@@ -169,6 +197,9 @@ impl Scheduler {
                 source.parallel.arrived(bytes);
             }
             self.receive(source_id, arrived);
+        }
+        if bytes > 0 {
+            self.decide(id);
         }
     }
 
@@ -228,6 +259,11 @@ impl Scheduler {
         };
         // An aborted run may report its end as a failure; it is not one of the origin's.
         if run.phase == Phase::Aborting {
+            self.refresh_source(run.source);
+            return;
+        }
+        if self.has_rival(id, &run) {
+            // The other one goes on, and whether it fails is what counts.
             self.refresh_source(run.source);
             return;
         }
@@ -304,6 +340,36 @@ impl Scheduler {
                 run.end = run.end.min(run.until.max(run.head));
             }
             self.actions.push_back(Action::Abort { run: id });
+        }
+    }
+
+    pub(super) fn shorten(&mut self, id: RunId, end: u64) {
+        let rivals: alloc::vec::Vec<RunId> = self.rivals_of(id).collect();
+        for id in core::iter::once(id).chain(rivals) {
+            if let Some(run) = self.runs.get_mut(&id)
+                && end < run.end
+            {
+                run.end = end;
+                run.until = run.until.min(end);
+                if run.phase == Phase::Open {
+                    self.actions.push_back(Action::Shorten { run: id, end });
+                }
+            }
+        }
+    }
+
+    pub(super) fn hold(&mut self, id: RunId) {
+        let now: Tick = self.now;
+        if let Some(run) = self.runs.get_mut(&id)
+            && run.held_since.is_none()
+        {
+            run.held_since = Some(now);
+            run.until = run.head;
+            run.rate.stop(now);
+            self.actions.push_back(Action::Allow {
+                run: id,
+                until: run.head,
+            });
         }
     }
 }

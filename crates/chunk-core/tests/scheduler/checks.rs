@@ -10,9 +10,17 @@ impl World {
     pub(crate) fn check(&self) {
         assert_eq!(self.scheduler.active_runs(), self.in_slots(), "{self:#?}");
         assert_eq!(
-            self.scheduler.active_runs() + self.scheduler.stripes_in_flight(),
+            self.scheduler.active_runs()
+                + self.scheduler.stripes_in_flight()
+                + self.scheduler.hedges_in_flight(),
             self.in_flight(),
             "{self:#?}"
+        );
+        let others = self.fetches - self.hedges;
+        assert!(
+            20 * self.hedges <= others + 20,
+            "{} hedges, {others} others",
+            self.hedges
         );
         // Held runs give way to a slot's run only when one needs their connection.
         if self.scheduler.stripes_in_flight() > 0 {
@@ -39,21 +47,38 @@ impl World {
                 .collect();
             assert_eq!(queued, open.outstanding, "the ledger of {id}");
             if open.file.has_ranges {
-                let mut claimed = RangeSet::new();
-                for run in self.requests.values().filter(|run| run.source == *id) {
-                    if let Some(claims) = run.claims()
-                        && matches!(run.asked, Start::At(_)) | run.is_answered
-                    {
-                        assert!(
-                            !claimed.intersects(claims),
-                            "two runs at one byte: {self:#?}"
-                        );
-                        claimed.insert(claims);
-                    }
-                }
+                self.check_claims(*id);
             }
         }
         self.check_critical();
+    }
+
+    /// No byte is asked for twice, but by a hedge of the run that asks for it as well, and by one only.
+    fn check_claims(&self, id: SourceId) {
+        let mut claimed = RangeSet::new();
+        let mut hedges = Vec::new();
+        for (run, request) in self.requests.iter().filter(|(_, run)| run.source == id) {
+            let is_known = matches!(request.asked, Start::At(_)) || request.is_answered;
+            let Some(claims) = request.claims().filter(|_| is_known) else {
+                continue;
+            };
+            if claimed.intersects(claims) {
+                let rival = request.hedges.and_then(|of| self.requests.get(&of));
+                let rival = rival.and_then(Request::claims);
+                let besides = rival.map_or(claims.len(), |rival| {
+                    let mut rest: RangeSet = [claims].into_iter().collect();
+                    rest.remove(rival);
+                    rest.iter().filter(|&gap| claimed.intersects(gap)).count() as u64
+                });
+                assert_eq!(besides, 0, "two runs at one byte of {run}: {self:#?}");
+                hedges.push(request.hedges);
+            }
+            claimed.insert(claims);
+        }
+        hedges.sort_unstable();
+        let count = hedges.len();
+        hedges.dedup();
+        assert_eq!(hedges.len(), count, "two hedges of one run: {self:#?}");
     }
 
     /// What is critical has a run, or every slot serves something critical or is being given up for it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chunk_core::scheduler::{
-    Action, Config, Input, Outcome, ReaderId, RunId, Scheduler, SourceId, Start,
+    Action, Config, Input, Outcome, ReaderId, Role, RunId, Scheduler, SourceId, Start,
 };
 use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
@@ -30,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) asked_at: Tick,
     pub(crate) is_answered: bool,
     pub(crate) is_aborted: bool,
+    /// The run whose bytes it asks for anew.
+    pub(crate) hedges: Option<RunId>,
     /// Whether its connection is open and unread; stays set when it is aborted.
     pub(crate) is_held: bool,
 }
@@ -64,6 +66,7 @@ pub(crate) struct World {
     pub(crate) fetches: usize,
     /// How many of them were stripes.
     pub(crate) stripes: usize,
+    pub(crate) hedges: usize,
     pub(crate) bytes_received: u64,
     pub(crate) most_in_flight: usize,
 }
@@ -115,6 +118,7 @@ impl World {
             last: Vec::new(),
             fetches: 0,
             stripes: 0,
+            hedges: 0,
             bytes_received: 0,
             most_in_flight: 0,
         }
@@ -341,7 +345,10 @@ impl World {
     pub(crate) fn in_slots(&self) -> usize {
         self.requests
             .iter()
-            .filter(|(id, run)| run.is_in_flight() && !self.scheduler.is_stripe(**id))
+            .filter(|(id, run)| {
+                let takes_none = self.scheduler.is_stripe(**id) || self.scheduler.is_hedge(**id);
+                run.is_in_flight() && !takes_none
+            })
             .count()
     }
 
@@ -360,10 +367,16 @@ impl World {
                 start,
                 end,
                 until,
+                role,
                 ..
             } => {
                 self.fetches += 1;
-                self.stripes += usize::from(self.scheduler.is_stripe(run));
+                let hedges = match role {
+                    Role::Hedge(of) => Some(of),
+                    Role::Main | Role::Stripe => None,
+                };
+                self.stripes += usize::from(role == Role::Stripe);
+                self.hedges += usize::from(hedges.is_some());
                 let open = self.files.get_mut(&source).unwrap();
                 open.is_troubled = false;
                 let at = match start {
@@ -395,6 +408,7 @@ impl World {
                         asked_at: self.now,
                         is_answered: false,
                         is_aborted: false,
+                        hedges,
                         is_held: false,
                     },
                 );

@@ -2,6 +2,7 @@
 
 mod checks;
 mod driver;
+mod hedges;
 mod model;
 mod origin;
 mod reading;

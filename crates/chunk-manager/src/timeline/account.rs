@@ -1,14 +1,14 @@
 //! What is noted of runs: each keeps its own account, and the driver notes what it does to them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use chunk_core::scheduler::{RunId, SourceId, Start};
+use chunk_core::scheduler::{Role, RunId, SourceId, Start};
 use chunk_core::{CacheKey, Priority, Tick};
 
 use super::ring::{SHORTEST, Span, reason};
-use super::{Cause, Happening, Ring};
+use super::{Cause, Happening, Part, Ring};
 use crate::counters::{Counters, add};
 use crate::inner::Inner;
 use crate::live::Live;
@@ -20,6 +20,9 @@ pub(crate) struct RunAccount {
     pub(crate) run: RunId,
     pub(crate) source: SourceId,
     pub(crate) level: Priority,
+    role: Role,
+    /// Whether another run was on its way to the same bytes.
+    has_competed: AtomicBool,
     key: Arc<CacheKey>,
     asked: Tick,
     /// All ones while it is not known, so that no byte lies behind it.
@@ -30,7 +33,14 @@ pub(crate) struct RunAccount {
 }
 
 impl RunAccount {
-    pub(crate) fn new(run: RunId, level: Priority, live: &Live, start: Start, asked: Tick) -> Self {
+    pub(crate) fn new(
+        run: RunId,
+        level: Priority,
+        role: Role,
+        live: &Live,
+        start: Start,
+        asked: Tick,
+    ) -> Self {
         let start = match start {
             Start::At(start) => Some(start),
             Start::FromEnd(len) => live.lock().total_len().map(|end| end.saturating_sub(len)),
@@ -39,12 +49,23 @@ impl RunAccount {
             run,
             source: live.source,
             level,
+            role,
+            has_competed: AtomicBool::new(matches!(role, Role::Hedge(_))),
             key: Arc::clone(&live.key),
             asked,
             start: AtomicU64::new(start.unwrap_or(u64::MAX)),
             head: AtomicU64::new(start.unwrap_or(0)),
             held_since: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Another run asks for the same bytes.
+    pub(crate) fn compete(&self) {
+        self.has_competed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_competed(&self) -> bool {
+        self.has_competed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn head(&self) -> u64 {
@@ -175,6 +196,11 @@ impl Step {
             end,
             level,
             cause: cause(live, level, start),
+            part: match account.role {
+                Role::Main => Part::Main,
+                Role::Stripe => Part::Stripe,
+                Role::Hedge(late) => Part::Hedge { late: late.get() },
+            },
         };
         let span = account.span(end.unwrap_or(u64::MAX));
         ring.note(account.asked, &account.key, span, what);

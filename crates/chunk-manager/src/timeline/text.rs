@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Cause, Happening, Moment, Timeline, Whereabouts};
+use super::{Cause, Happening, Moment, Part, Timeline, Whereabouts};
 
 impl Happening {
     /// Its name in one word, for scripts.
@@ -88,6 +88,7 @@ impl fmt::Display for Happening {
                 end,
                 level,
                 cause,
+                part,
             } => {
                 write!(f, "run {run} asks the origin for ")?;
                 match (start, end) {
@@ -100,9 +101,14 @@ impl fmt::Display for Happening {
                 write!(f, ", {level}, ")?;
                 match cause {
                     Cause::Reader { reader, position } => {
-                        write!(f, "for reader {reader} at byte {position}")
+                        write!(f, "for reader {reader} at byte {position}")?;
                     }
-                    Cause::Request => f.write_str("as requested"),
+                    Cause::Request => f.write_str("as requested")?,
+                }
+                match part {
+                    Part::Main => Ok(()),
+                    Part::Stripe => f.write_str(", beside others"),
+                    Part::Hedge { late } => write!(f, ", because run {late} is late"),
                 }
             }
             Self::Answered { run, after } => {
