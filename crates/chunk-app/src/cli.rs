@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
+use crate::rate::RateCap;
 use crate::units::{Cap, Count, Offset, Size, Span};
 
 /// A chunk cache for streaming media: play any HTTP file through it, seek anywhere, keep it for next time.
@@ -114,6 +115,19 @@ pub(crate) struct Cache {
     /// Memory for data on its way [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "CHUNKD_MEMORY")]
     pub(crate) memory: Option<Size>,
+    /// The most to fetch in the background: `chunkd fetch`, `--fill`; or `none` [default: none]
+    #[arg(long, value_name = "RATE", env = "CHUNKD_BACKGROUND_RATE")]
+    pub(crate) background_rate: Option<RateCap>,
+    /// Each byte costs: fetch nothing in the background, and little ahead of players
+    #[arg(
+        long,
+        env = "CHUNKD_METERED",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub(crate) metered: Option<bool>,
     /// Also fetch, when nothing else is to do, the rest of a file that is being played
     #[arg(
         long,

@@ -93,19 +93,25 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
         None => Arc::new(IdleFetcher),
     };
     let events = Arc::new(BroadcastEvents::new(EVENTS));
-    let manager = ChunkManager::builder(
+    let mut builder = ChunkManager::builder(
         Arc::clone(&index) as Arc<dyn ChunkStore>,
         Arc::new(bytes),
         fetcher,
-    )
-    .events(Arc::clone(&events) as Arc<dyn EventSink>)
-    .chunk_size(settings.chunk_size)
-    .limits(settings.limits.clone())
-    .fill(settings.fill)
-    .scrub(true)
-    .start()
-    .await
-    .map_err(|error| unusable(&error))?;
+    );
+    for origin in settings.mounts.iter() {
+        if let Some(rate) = origin.background_rate {
+            builder = builder.origin_background_rate(origin.name.clone(), rate);
+        }
+    }
+    let manager = builder
+        .events(Arc::clone(&events) as Arc<dyn EventSink>)
+        .chunk_size(settings.chunk_size)
+        .limits(settings.limits.clone())
+        .fill(settings.fill)
+        .scrub(true)
+        .start()
+        .await
+        .map_err(|error| unusable(&error))?;
     let mut mounts = settings.mounts.clone();
     if mounts.hide_queries() {
         mounts = mounts.with_query_key(PartitionKey::new(secret_key::of_folder(folder)?));

@@ -26,6 +26,8 @@ const TOP_KEYS: &[&str] = &[
     "max_size",
     "min_free",
     "memory",
+    "background_rate",
+    "metered",
     "fill",
     "origin",
     "origins",
@@ -42,6 +44,7 @@ const ORIGIN_KEYS: &[&str] = &[
     "private_cache",
     "auth",
     "signature_parameters",
+    "background_rate",
     "secret_query",
 ];
 
@@ -67,6 +70,8 @@ pub(crate) struct ConfigFile {
     pub(crate) max_size: Option<WithUnit>,
     pub(crate) min_free: Option<WithUnit>,
     pub(crate) memory: Option<WithUnit>,
+    pub(crate) background_rate: Option<WithUnit>,
+    pub(crate) metered: Option<bool>,
     pub(crate) fill: Option<bool>,
     pub(crate) origin: Option<OriginTable>,
     #[serde(default)]
@@ -91,6 +96,7 @@ pub(crate) struct OriginTable {
     #[serde(default)]
     pub(crate) auth: Auth,
     pub(crate) signature_parameters: Option<Vec<String>>,
+    pub(crate) background_rate: Option<WithUnit>,
     #[serde(default)]
     pub(crate) secret_query: SecretQuery,
 }
@@ -318,6 +324,8 @@ mod tests {
         max_size = "none"
         min_free = "5GiB"
         memory = "64MiB"
+        background_rate = "20Mbit/s"
+        metered = true
         fill = true
 
         [origin]
@@ -334,6 +342,7 @@ mod tests {
         auth = "forward"
         signature_parameters = ["sig"]
         secret_query = ["pass"]
+        background_rate = "8Mbit/s"
     "#;
 
     #[test]

@@ -45,6 +45,7 @@ mod origin;
 mod origin_url;
 mod output;
 mod progress;
+mod rate;
 mod remote;
 mod run;
 mod secret_key;

@@ -12,6 +12,7 @@ use chunk_proxy::PartitionKey;
 use crate::config::{Auth, HeaderValue, OriginTable, SecretQuery};
 use crate::failure::{Failure, Outcome};
 use crate::origin_url::OriginUrl;
+use crate::rate::RateCap;
 
 /// One origin with everything needed to ask it.
 #[derive(Clone, Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Origin {
     pub(crate) forward_auth: bool,
     /// What a query's identity leaves out: what only signs it, and what is secret in it.
     pub(crate) signature_parameters: Vec<String>,
+    /// The most bytes a second to fetch from it in the background.
+    pub(crate) background_rate: Option<u64>,
     /// Whether of the rest of a query only a hash is kept.
     pub(crate) hides_queries: bool,
 }
@@ -51,6 +54,7 @@ impl Origin {
                 .iter()
                 .map(|&name| name.to_owned())
                 .collect(),
+            background_rate: None,
             hides_queries: false,
         }
     }
@@ -112,6 +116,13 @@ impl Origin {
         }
         origin.allow_private = table.allow_private;
         origin.immutable = table.immutable;
+        if let Some(rate) = &table.background_rate {
+            let rate: RateCap = rate
+                .0
+                .parse()
+                .map_err(|error| Failure::usage(format!("{place}: background_rate: {error}")))?;
+            origin.background_rate = rate.0;
+        }
         origin.private_cache = table.private_cache;
         origin.forward_auth = table.auth == Auth::Forward;
         if let Some(parameters) = &table.signature_parameters {

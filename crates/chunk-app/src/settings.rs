@@ -18,6 +18,7 @@ use crate::config::{ConfigFile, OriginTable, WithUnit};
 use crate::failure::{Failure, Outcome};
 use crate::origin::{Mounts, Origin};
 use crate::origin_url::OriginUrl;
+use crate::rate::RateCap;
 use crate::units::{Cap, Count, Size, Span};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
@@ -135,6 +136,9 @@ impl<'a> Layers<'a> {
                 "memory is {memory}, too little to pass data on; say {LEAST_MEMORY} or more"
             )));
         }
+        let flag = cache.background_rate;
+        let background: Option<RateCap> =
+            layered("background_rate", flag, file.background_rate.as_ref())?;
         Ok(Settings {
             cache_dir,
             chunk_size,
@@ -143,7 +147,9 @@ impl<'a> Layers<'a> {
                 .with_read_ahead(read_ahead.0)
                 .with_max_size(max_size.0.map(|size| size.0))
                 .with_min_free(min_free.0)
-                .with_memory(memory.0),
+                .with_memory(memory.0)
+                .with_background_rate(background.and_then(|rate| rate.0))
+                .with_metered(cache.metered.or(file.metered).unwrap_or(false)),
             fill: cache.fill.or(file.fill).unwrap_or(false),
             mounts: self.mounts(&cache.origins)?,
         })
@@ -332,6 +338,29 @@ mod tests {
 
     fn error(line: &str, file: &str) -> String {
         layered_settings(line, file).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn background_work_can_be_limited_in_all_and_for_an_origin() {
+        let file = "background_rate = \"20Mbit/s\"\n[origins.nas]\nurl = \"http://192.168.1.20/\"\n\
+                    background_rate = \"8Mbit/s\"";
+        let (settings, _) = layered_settings("serve", file).unwrap();
+        assert_eq!(settings.limits.background_rate, Some(2_500_000));
+        assert!(!settings.limits.metered);
+        let rates: Vec<_> = settings
+            .mounts
+            .iter()
+            .map(|origin| origin.background_rate)
+            .collect();
+        assert_eq!(rates, [Some(1_000_000)]);
+        let line = "serve --background-rate none --metered";
+        let (settings, _) = layered_settings(line, file).unwrap();
+        assert_eq!(settings.limits.background_rate, None);
+        assert!(settings.limits.metered);
+        assert_eq!(
+            error("serve", "background_rate = 20"),
+            "background_rate: 20 has no unit: say 20Mbit/s"
+        );
     }
 
     #[test]

@@ -256,7 +256,10 @@ pub(crate) fn approximate_size(bytes: u64) -> String {
 }
 
 /// The digits (and one point) at the start, and what follows.
-fn split_number<'a>(text: &'a str, example: &'static str) -> Result<(&'a str, &'a str), UnitError> {
+pub(crate) fn split_number<'a>(
+    text: &'a str,
+    example: &'static str,
+) -> Result<(&'a str, &'a str), UnitError> {
     if text.is_empty() {
         return Err(UnitError::Empty { example });
     }
@@ -275,7 +278,12 @@ fn split_number<'a>(text: &'a str, example: &'static str) -> Result<(&'a str, &'
 }
 
 /// `number` × `factor` in exact decimal arithmetic; anything finer than one is an error.
-fn scale(number: &str, factor: u64, text: &str, smallest: &'static str) -> Result<u64, UnitError> {
+pub(crate) fn scale(
+    number: &str,
+    factor: u64,
+    text: &str,
+    smallest: &'static str,
+) -> Result<u64, UnitError> {
     let too_large = || UnitError::TooLarge {
         text: text.to_owned(),
     };

@@ -1,5 +1,6 @@
 //! Putting a manager together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chunk_core::scheduler::Config;
@@ -13,6 +14,7 @@ use crate::error::StartError;
 use crate::inner::{Inner, Parts};
 use crate::manager::ChunkManager;
 use crate::options::Limits;
+use crate::origins::Origins;
 
 /// The parts of a [`ChunkManager`] and its settings.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Builder {
     clock: Option<Arc<dyn Clock>>,
     chunk_size: ChunkSize,
     limits: Limits,
+    origin_rates: BTreeMap<String, u64>,
     fill: bool,
     scrub: bool,
 }
@@ -42,6 +45,7 @@ impl Builder {
             clock: None,
             chunk_size: ChunkSize::DEFAULT,
             limits: Limits::default(),
+            origin_rates: BTreeMap::new(),
             fill: false,
             scrub: false,
         }
@@ -76,6 +80,14 @@ impl Builder {
         self
     }
 
+    /// The most bytes a second to fetch in the background from the origin of that name, whatever the limit for
+    /// all of them is.
+    #[must_use]
+    pub fn origin_background_rate(mut self, origin: impl Into<String>, rate: u64) -> Self {
+        self.origin_rates.insert(origin.into(), rate);
+        self
+    }
+
     /// Whether the rest of a file is fetched at LOW while somebody reads it; off by default.
     #[must_use]
     pub const fn fill(mut self, fill: bool) -> Self {
@@ -99,6 +111,7 @@ impl Builder {
     pub async fn start(self) -> Result<ChunkManager, StartError> {
         let (commands, received) = mpsc::unbounded_channel();
         let config = scheduler_config(&self.limits, self.chunk_size);
+        let (origins, told) = Origins::limited(self.origin_rates);
         let inner = Arc::new(Inner::new(Parts {
             store: self.store,
             bytes: self.bytes,
@@ -108,8 +121,12 @@ impl Builder {
             chunk_size: self.chunk_size,
             fill: self.fill,
             limits: self.limits,
+            origins,
             commands,
         }));
+        for input in told {
+            inner.tell(input);
+        }
         recover(&inner).await?;
         let driver = Driver::new(Arc::clone(&inner), config, received);
         tokio::spawn(driver.drive());
@@ -135,6 +152,8 @@ pub(crate) fn scheduler_config(limits: &Limits, chunk_size: ChunkSize) -> Config
         .with_max_runs(limits.max_downloads)
         .with_chunk_size(chunk_size)
         .with_read_ahead(read_ahead)
+        .with_background_rate(limits.background_rate)
+        .with_metered(limits.metered)
 }
 
 /// Reads summaries and removes orphans: bytes without rows, rows of retired generations.

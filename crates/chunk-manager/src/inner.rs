@@ -20,6 +20,7 @@ use crate::jobs::JobBook;
 use crate::live::Live;
 use crate::memory::MemoryBudget;
 use crate::options::Limits;
+use crate::origins::Origins;
 use crate::reach::Reach;
 use crate::recorder::Dirty;
 use crate::space::Space;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) bytes: Arc<dyn ByteStore>,
     pub(crate) fetcher: Arc<dyn ChunkFetcher>,
     pub(crate) reach: Reach,
+    pub(crate) origins: Origins,
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_size: ChunkSize,
@@ -77,6 +79,7 @@ pub(crate) struct Parts {
     pub(crate) chunk_size: ChunkSize,
     pub(crate) fill: bool,
     pub(crate) limits: Limits,
+    pub(crate) origins: Origins,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -100,6 +103,7 @@ impl Inner {
             bytes: parts.bytes,
             fetcher: parts.fetcher,
             reach: Reach::default(),
+            origins: parts.origins,
             events: parts.events,
             clock: parts.clock,
             chunk_size: parts.chunk_size,
@@ -376,6 +380,7 @@ impl Inner {
             live: Arc::clone(&live),
             input: Input::SourceOpened {
                 source,
+                origin: self.origins.id(live.key.origin()),
                 total_len,
                 accepts_ranges,
                 present,

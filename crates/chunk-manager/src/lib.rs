@@ -55,6 +55,7 @@ mod mending;
 mod opening;
 mod options;
 mod orders;
+mod origins;
 mod reach;
 mod reader;
 mod recorder;

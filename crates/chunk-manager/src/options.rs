@@ -22,6 +22,12 @@ pub struct Limits {
     pub open_timeout: Duration,
     /// The longest a received byte stays unrecorded while the stores work.
     pub commit_interval: Duration,
+    /// The most bytes a second to fetch in the background, which is what requests of medium and low priority ask
+    /// for; no limit where `None`. An origin may have a lower one of its own.
+    pub background_rate: Option<u64>,
+    /// Whether each byte costs: nothing is fetched in the background, and readers have 10 s of playing time ready,
+    /// or 1 MiB.
+    pub metered: bool,
 }
 
 impl Default for Limits {
@@ -35,6 +41,8 @@ impl Default for Limits {
             memory: 64 * 1024 * 1024,
             open_timeout: Duration::from_secs(60),
             commit_interval: Duration::from_millis(500),
+            background_rate: None,
+            metered: false,
         }
     }
 }
@@ -79,6 +87,20 @@ impl Limits {
     #[must_use]
     pub const fn with_memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// The same limits with another rate of background work, in bytes a second.
+    #[must_use]
+    pub const fn with_background_rate(mut self, rate: Option<u64>) -> Self {
+        self.background_rate = rate;
+        self
+    }
+
+    /// The same limits on a line where each byte costs, or not.
+    #[must_use]
+    pub const fn with_metered(mut self, metered: bool) -> Self {
+        self.metered = metered;
         self
     }
 

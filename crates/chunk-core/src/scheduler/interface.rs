@@ -37,6 +37,10 @@ number!(
     SourceId
 );
 number!(
+    /// A server that representations come from. Chosen by the caller.
+    OriginId
+);
+number!(
     /// A live reader. Chosen by the caller, never used twice.
     ReaderId
 );
@@ -72,6 +76,11 @@ pub struct Config {
     pub steady: Duration,
     /// One in so many requests may be a hedge; none where it is 0.
     pub hedged: u32,
+    /// The most bytes a second to fetch in the background, which is what explicit requests of medium and low
+    /// priority want; any number where `None`.
+    pub background_rate: Option<u64>,
+    /// Whether each byte costs: nothing is fetched in the background, and readers have little ready.
+    pub is_metered: bool,
 }
 
 impl Default for Config {
@@ -92,6 +101,8 @@ impl Default for Config {
             hold_limit: Duration::from_secs(20),
             steady: Duration::from_millis(60),
             hedged: 20,
+            background_rate: None,
+            is_metered: false,
         }
     }
 }
@@ -101,6 +112,20 @@ impl Config {
     #[must_use]
     pub const fn with_max_runs(mut self, runs: usize) -> Self {
         self.max_runs = if runs == 0 { 1 } else { runs };
+        self
+    }
+
+    /// The same with another rate of background work; no limit where `None`.
+    #[must_use]
+    pub const fn with_background_rate(mut self, rate: Option<u64>) -> Self {
+        self.background_rate = rate;
+        self
+    }
+
+    /// The same on a line where each byte costs, or not.
+    #[must_use]
+    pub const fn with_metered(mut self, is_metered: bool) -> Self {
+        self.is_metered = is_metered;
         self
     }
 
@@ -150,6 +175,8 @@ pub enum Input {
     SourceOpened {
         /// Which.
         source: SourceId,
+        /// Where it comes from.
+        origin: OriginId,
         /// Its length in bytes, where known.
         total_len: Option<u64>,
         /// Whether its origin serves ranges; assumed until the first answer.
@@ -304,6 +331,13 @@ pub enum Input {
         run: RunId,
         /// Whether it is worth trying again.
         failure: Failure,
+    },
+    /// An origin's own limit has changed.
+    OriginLimited {
+        /// Which origin's.
+        origin: OriginId,
+        /// The most bytes a second to fetch from it in the background; any number where `None`.
+        background_rate: Option<u64>,
     },
     /// Limits have changed.
     LimitsChanged {

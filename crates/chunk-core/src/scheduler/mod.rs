@@ -23,14 +23,20 @@
 //! - as long as inputs come, the queue drains.
 //!
 //! ```
-//! use chunk_core::scheduler::{Action, Config, Input, ReaderId, Scheduler, SourceId, Start};
+//! use chunk_core::scheduler::{Action, Config, Input, OriginId, ReaderId, Scheduler, SourceId, Start};
 //! use chunk_core::{RangeSet, Tick};
 //!
 //! let mut scheduler = Scheduler::new(Config::default());
 //! let source = SourceId::new(1);
 //! scheduler.handle(
 //!     Tick::ZERO,
-//!     Input::SourceOpened { source, total_len: Some(50 << 20), accepts_ranges: true, present: RangeSet::new() },
+//!     Input::SourceOpened {
+//!         source,
+//!         origin: OriginId::new(1),
+//!         total_len: Some(50 << 20),
+//!         accepts_ranges: true,
+//!         present: RangeSet::new(),
+//!     },
 //! );
 //! scheduler.handle(
 //!     Tick::ZERO,
@@ -41,6 +47,7 @@
 //! assert_eq!(start, Start::At(12_345));
 //! ```
 
+mod background;
 mod hedge;
 mod interface;
 mod need;
@@ -58,9 +65,11 @@ use core::time::Duration;
 
 use crate::{ByteRange, DemandQueue, Priority, RangeSet, Tick};
 
+use background::Background;
 use hedge::Hedging;
 pub use interface::{
-    Action, Config, Failure, Input, Level, Outcome, ReaderId, Role, RunId, SourceId, Start,
+    Action, Config, Failure, Input, Level, OriginId, Outcome, ReaderId, Role, RunId, SourceId,
+    Start,
 };
 use need::Urgency;
 use reader::Reader;
@@ -91,6 +100,7 @@ pub struct Scheduler {
     /// When a reader that lets a newer one go first is to be looked at again.
     gives_way_until: Tick,
     hedging: Hedging,
+    background: Background,
     next_run: u64,
     actions: VecDeque<Action>,
     /// Whether facts have come in since the last plan.
@@ -115,6 +125,11 @@ impl Scheduler {
             measured: None,
             gives_way_until: Tick::NEVER,
             hedging: Hedging::new(config.hedged),
+            background: {
+                let mut background = Background::new();
+                background.limit_all(config.background_rate, Tick::ZERO);
+                background
+            },
             next_run: 1,
             actions: VecDeque::new(),
             is_stale: false,
@@ -132,13 +147,14 @@ impl Scheduler {
         match input {
             Input::SourceOpened {
                 source,
+                origin,
                 total_len,
                 accepts_ranges,
                 present,
             } => {
-                self.sources
-                    .entry(source)
-                    .or_insert_with(|| Source::new(source, total_len, accepts_ranges, present));
+                self.sources.entry(source).or_insert_with(|| {
+                    Source::new(source, origin, total_len, accepts_ranges, present)
+                });
             }
             Input::SourceClosed { source } => self.close_source(source, Outcome::Cancelled),
             Input::SourceFailed { source } => self.close_source(source, Outcome::Failed),
@@ -213,8 +229,15 @@ impl Scheduler {
             Input::Progressed { run, bytes } => self.progress(run, bytes),
             Input::Finished { run } => self.finish(run),
             Input::Failed { run, failure } => self.fail(run, failure),
+            Input::OriginLimited {
+                origin,
+                background_rate,
+            } => self
+                .background
+                .limit_origin(origin, background_rate, self.now),
             Input::LimitsChanged { config } => {
                 self.config = config;
+                self.background.limit_all(config.background_rate, self.now);
                 self.hedging.set_price(config.hedged);
                 let readers: alloc::vec::Vec<ReaderId> = self.readers.keys().copied().collect();
                 for reader in readers {
@@ -261,10 +284,12 @@ impl Scheduler {
         let quiet =
             (self.quiet_until > self.now && self.has_background()).then_some(self.quiet_until);
         let gives_way = (self.gives_way_until != Tick::NEVER).then_some(self.gives_way_until);
+        let background = (self.background.due() != Tick::NEVER).then_some(self.background.due());
         let hedge = (self.hedging.due() != Tick::NEVER).then_some(self.hedging.due());
         blocked
             .chain(gone)
             .chain(hedge)
+            .chain(background)
             .chain(held)
             .chain(quiet)
             .chain(gives_way)

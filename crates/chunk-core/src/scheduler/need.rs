@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::plan::block_end;
 use super::{Config, ReaderId, Scheduler, Start};
-use crate::{BLOCK_SIZE, ByteRange, Priority, ReadAheadPolicy, Tick};
+use crate::{BLOCK_SIZE, ByteRange, Priority, ReadAhead, ReadAheadPolicy, Tick};
 
 /// How urgent a want is. Smaller is more urgent: first by rank, then by deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,6 +133,9 @@ impl Scheduler {
         if let Some(cap) = source.window_cap {
             until = until.min(position.saturating_add(cap));
         }
+        if self.config.is_metered {
+            until = until.min(position.saturating_add(metered_window(rate)));
+        }
         let wanted = ByteRange::try_new(wanted.start(), until.min(end))?;
         let at = source.present.first_gap(wanted)?.start();
         let distance = at - position;
@@ -197,6 +200,13 @@ const fn wide(read: u64) -> u64 {
     const FIRST: u64 = 4 * BLOCK_SIZE;
     const LOOK: u64 = 1024 * 1024;
     FIRST.saturating_add(read.saturating_sub(LOOK).saturating_mul(3))
+}
+
+/// How much is ready where each byte costs: what keeps copies from being in a player's way, and no more.
+fn metered_window(rate: Option<u64>) -> u64 {
+    const TIME: u64 = 2 * Scheduler::COMFORT.as_secs();
+    rate.map_or(0, |rate| rate.saturating_mul(TIME))
+        .max(ReadAhead::FIRST_WINDOW)
 }
 
 /// How many bytes after a seek are critical as a whole.

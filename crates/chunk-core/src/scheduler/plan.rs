@@ -64,10 +64,11 @@ impl Scheduler {
     /// Copies and background work rest while a player has less than this ready, and go on once it has twice
     /// as much. Sharing a line evenly would starve a player that needs more than half of it, and turning
     /// them off and on at one mark would cost a request each time.
-    const COMFORT: Duration = Duration::from_secs(5);
+    pub(super) const COMFORT: Duration = Duration::from_secs(5);
 
     /// Makes the runs in flight those that serve the most urgent wants.
     pub(super) fn plan(&mut self) {
+        self.fill_background();
         // A run that one want starts may have to be cut for the next one, once it is there.
         let mut slots = Vec::new();
         for _ in 0..self.max_runs() {
@@ -90,9 +91,11 @@ impl Scheduler {
         let resting = self.first_to_rest(&wants);
         let newest = self.newest_on_trial(&wants, resting);
         self.gives_way_until = Tick::NEVER;
-        for want in wants {
+        let mut throttled: Vec<RunId> = Vec::new();
+        for mut want in wants {
             let urgency = want.need.urgency;
             let is_full = slots.len() >= self.max_runs();
+            let mut left = u64::MAX;
             // What cannot be served now must not keep others waiting.
             is_critical |= urgency.rank == Rank::Critical && !self.is_blocked(want.source);
             if urgency.rank >= Rank::Medium {
@@ -101,10 +104,17 @@ impl Scheduler {
                 if is_critical {
                     break;
                 }
-                let is_under_way = self
-                    .run_near(want.source, want.need.at)
-                    .is_some_and(|(_, run)| run.takes_slot());
+                if self.config.is_metered && urgency.rank != Rank::Tidy {
+                    continue;
+                }
+                let near = self.run_near(want.source, want.need.at);
+                let is_under_way = near.is_some_and(|(_, run)| run.takes_slot());
                 if self.now < self.quiet_until && !is_under_way {
+                    continue;
+                }
+                left = self.background_left(want.source, is_under_way);
+                if left == 0 {
+                    throttled.extend(near.map(|(id, _)| id));
                     continue;
                 }
             }
@@ -127,7 +137,13 @@ impl Scheduler {
                     .filter(|slot| slot.source == want.source)
                     .count()
                     < self.config.max_connections.max(1);
-            match self.server_of(&want, &slots) {
+            let server = self.server_of(&want, &slots);
+            let from = match server {
+                Server::Existing(run) => self.runs.get(&run).map_or(0, |run| run.head),
+                Server::New(_) | Server::PutOff | Server::Wait => want.at(),
+            };
+            want.need.until = want.need.until.min(from.saturating_add(left));
+            match server {
                 Server::Existing(run) => {
                     let is_shared_pace = self.paces_readers_together(want.source);
                     let until = want.need.until;
@@ -155,7 +171,7 @@ impl Scheduler {
         if is_critical {
             self.quiet_until = self.now + Self::QUIET;
         }
-        self.settle(&slots);
+        self.settle(&slots, &throttled);
         let mut has_started = false;
         // Slots that are still being given up come back with a confirmation, which plans anew.
         for &slot in &slots {
@@ -322,7 +338,7 @@ impl Scheduler {
     }
 
     /// Holds or ends the runs that got no slot.
-    fn settle(&mut self, slots: &[Slot]) {
+    fn settle(&mut self, slots: &[Slot], throttled: &[RunId]) {
         let is_contended = slots.len() >= self.max_runs();
         let others: Vec<RunId> = self
             .runs
@@ -344,7 +360,7 @@ impl Scheduler {
                 if !run.is_answered {
                     self.abort(id);
                 }
-            } else if self.will_be_needed(id, run) {
+            } else if throttled.contains(&id) || self.will_be_needed(id, run) {
                 self.hold(id);
             } else if self.is_nearly_done(run) && !is_contended {
                 self.shorten_to_block(id);

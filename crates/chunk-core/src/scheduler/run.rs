@@ -185,6 +185,7 @@ impl Scheduler {
         run.head = run.head.saturating_add(bytes);
         run.expects_since = self.now;
         run.rate.record(self.now, bytes);
+        let rank = run.urgency.rank;
         let (source_id, arrived) = (run.source, ByteRange::try_new(from, run.head));
         // The number of a source that was closed may stand for another one by now.
         let is_of_source = self
@@ -195,6 +196,8 @@ impl Scheduler {
             self.queue_backfill(source_id, id, arrived);
             if let Some(source) = self.sources.get_mut(&source_id) {
                 source.parallel.arrived(bytes);
+                let origin = source.origin;
+                self.charge(origin, rank, bytes);
             }
             self.receive(source_id, arrived);
         }

@@ -4,11 +4,12 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::parallel::Parallel;
-use super::{ReaderId, RunId, SourceId};
+use super::{OriginId, ReaderId, RunId, SourceId};
 use crate::{ByteRange, Priority, RangeSet, RetryState, RoundTrip, Tick};
 
 #[derive(Debug)]
 pub(super) struct Source {
+    pub(super) origin: OriginId,
     pub(super) total_len: Option<u64>,
     pub(super) accepts_ranges: bool,
     /// Whether an answer, or the index, has told what the source is. Until then one run probes it.
@@ -46,11 +47,13 @@ pub(super) struct Gone {
 impl Source {
     pub(super) const fn new(
         id: SourceId,
+        origin: OriginId,
         total_len: Option<u64>,
         accepts_ranges: bool,
         present: RangeSet,
     ) -> Self {
         Self {
+            origin,
             total_len,
             accepts_ranges,
             is_located: total_len.is_some(),

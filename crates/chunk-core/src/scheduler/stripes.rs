@@ -85,7 +85,11 @@ impl Scheduler {
     fn lead(&self, id: RunId, slot: &Slot) -> Option<Lead> {
         let source = self.sources.get(&slot.source)?;
         let run = self.runs.get(&id)?;
+        // Several connections are of no use to what has to go slowly.
+        let is_limited =
+            slot.urgency.rank >= Rank::Medium && self.background.is_limited(source.origin);
         let is_divisible = !source.is_read_by_one()
+            && !is_limited
             && source.window_cap.is_none()
             && source.blocked_until.is_none()
             && source.total_len.is_some();

@@ -97,12 +97,17 @@ impl Scheduler {
             let Some(want) = self.explicit_want(demand.key, demand.range, urgency) else {
                 continue;
             };
+            let is_throttled = self.is_throttled(source.origin, urgency);
+            if is_throttled && self.run_near(demand.key, want.need.at).is_none() {
+                // Others of another origin may not have to wait.
+                continue;
+            }
             if source.is_read_by_one() {
                 if !probed.insert(demand.key) {
                     continue;
                 }
                 needing_a_slot += 1;
-            } else if !self.is_being_given_up(source, want.need.at) {
+            } else if !is_throttled && !self.is_being_given_up(source, want.need.at) {
                 needing_a_slot += 1;
             }
             if let Start::At(at) = want.need.at {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chunk_core::scheduler::{
-    Action, Config, Input, Outcome, ReaderId, Role, RunId, Scheduler, SourceId, Start,
+    Action, Config, Input, OriginId, Outcome, ReaderId, Role, RunId, Scheduler, SourceId, Start,
 };
 use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
@@ -157,6 +157,7 @@ impl World {
         );
         self.input(Input::SourceOpened {
             source: id,
+            origin: OriginId::new(id.get() % 2),
             total_len: is_known.then_some(file.len),
             accepts_ranges: file.has_ranges || !is_known,
             present,

@@ -1,5 +1,6 @@
 //! The scheduler as its driver sees it: rules one by one, and a model under any sequence of facts.
 
+mod background;
 mod checks;
 mod driver;
 mod hedges;

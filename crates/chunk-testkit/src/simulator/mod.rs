@@ -30,7 +30,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use chunk_core::scheduler::{Action, Config, Input, ReaderId, RunId, Scheduler, SourceId, Start};
+use chunk_core::scheduler::{
+    Action, Config, Input, OriginId, ReaderId, RunId, Scheduler, SourceId, Start,
+};
 use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
 use link::Line;
@@ -157,6 +159,7 @@ impl Simulation {
         self.lengths.insert(source, len);
         self.tell(Input::SourceOpened {
             source,
+            origin: OriginId::new(1),
             total_len: Some(len),
             accepts_ranges: true,
             present,
