@@ -18,7 +18,7 @@ use super::need::Rank;
 use super::plan::Slot;
 use super::run::{Phase, Run};
 use super::{Role, RunId, Scheduler, Start};
-use crate::Tick;
+use crate::{ByteRange, Tick};
 
 /// What may be spent on hedges, and when to look again.
 #[derive(Debug)]
@@ -123,7 +123,13 @@ impl Scheduler {
         };
         run.is_hedged = true;
         let start = Start::At(run.head);
-        let mut hedge = Run::new(run.source, start, run.end, run.urgency, self.now);
+        // What it was asked for may have come by other means since, further on.
+        let missing = self.sources.get(&run.source).and_then(|source| {
+            let rest = ByteRange::try_new(run.head, run.end)?;
+            source.present.first_gap(rest)
+        });
+        let end = missing.map_or(run.end, |missing| missing.end());
+        let mut hedge = Run::new(run.source, start, end, run.urgency, self.now);
         hedge.hedges = Some(id);
         hedge.is_hedged = true;
         let until = run.until;
