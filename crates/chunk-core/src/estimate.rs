@@ -4,10 +4,12 @@
 //! every machine, so fractions are fixed point with [`FRACTION_BITS`] bits.
 
 mod consumption;
+mod playing;
 mod rate;
 mod round_trip;
 
 pub use consumption::ConsumptionRate;
+pub use playing::PlayerBuffer;
 pub use rate::RateEstimator;
 pub use round_trip::RoundTrip;
 

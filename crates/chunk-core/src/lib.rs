@@ -59,7 +59,7 @@ pub mod scheduler;
 pub use block::{BLOCK_SIZE, BlockMap};
 pub use breaker::{Admission, Breaker, BreakerPolicy};
 pub use container::{Container, ContainerKind};
-pub use estimate::{ConsumptionRate, RateEstimator, RoundTrip};
+pub use estimate::{ConsumptionRate, PlayerBuffer, RateEstimator, RoundTrip};
 pub use eviction::{EvictionIndex, Place, Victim};
 pub use geometry::{ChunkGeometry, ChunkSize, GeometryError};
 pub use identity::{CacheKey, CacheKeyError, DEFAULT_SIGNATURE_PARAMETERS, EntryId, GenerationId};

@@ -30,8 +30,21 @@ struct Played {
 impl Played {
     /// Thousandths of the optimum.
     fn waited(&self) -> u64 {
-        let least = self.outcome.optimum.as_micros().max(1);
+        self.waited_of(self.outcome.optimum)
+    }
+
+    /// Thousandths of the bound that knows the seeks.
+    fn waited_of_bound(&self) -> u64 {
+        self.waited_of(self.outcome.lower_bound)
+    }
+
+    fn waited_of(&self, least: Duration) -> u64 {
+        let least = least.as_micros().max(1);
         u64::try_from(self.outcome.waited.as_micros() * 1_000 / least).unwrap_or(u64::MAX)
+    }
+
+    fn stalled(&self) -> u64 {
+        u64::try_from(self.outcome.report.stalled.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn excess(&self) -> u64 {
@@ -95,7 +108,9 @@ fn play(name: &str, make: fn(u64) -> Workload) -> Vec<Played> {
         .collect();
     eprintln!("{name}: {} workloads", played.len());
     Spread::of(&played, Played::waited).report("waited, ‰ of the optimum");
-    Spread::of(&played, Played::excess).report("waited beyond it, ms");
+    Spread::of(&played, Played::waited_of_bound).report("waited, ‰ of the bound");
+    Spread::of(&played, Played::excess).report("waited beyond the optimum, ms");
+    Spread::of(&played, Played::stalled).report("stalled, ms");
     Spread::of(&played, Played::wasted).report("wasted, ‰ of what came");
     Spread::of(&played, Played::wasted_a_jump).report("wasted, ms of film a jump");
     let (waited, optimum, bound) = played.iter().fold(
@@ -154,8 +169,9 @@ fn in_all(played: &[Played]) -> u64 {
     u64::try_from(sum(|outcome| outcome.waited) * 1_000 / least).unwrap_or(u64::MAX)
 }
 
-/// The bars are a quarter above what was measured: 1900, 9765 and 4029 ‰ of the optimum, 248 ‰ of waste. They
-/// keep it from getting worse; they are far from what is possible with several players.
+/// Nobody tells the scheduler a rate: it has to be shown by pauses, and a player on a line that others share may
+/// never come to one. The bars are a fifth above what was measured: 1403, 4097 and 2523 ‰ of the optimum, 163 ‰ of waste. They
+/// keep it from getting worse.
 #[test]
 fn random_workloads() {
     let played = play("random", Workload::random);
@@ -164,11 +180,25 @@ fn random_workloads() {
     let worst = played.iter().filter(alone).map(Played::excess).max();
     eprintln!("  one player: at worst {worst:?} ms beyond the optimum");
     let waited = Spread::of(&played, Played::waited);
-    assert!(waited.median <= 2_400, "{}", waited.median);
-    assert!(waited.p90 <= 12_200, "{}", waited.p90);
-    assert!(in_all(&played) <= 5_000, "{}", in_all(&played));
+    assert!(waited.median <= 1_700, "{}", waited.median);
+    assert!(waited.p90 <= 4_900, "{}", waited.p90);
+    assert!(in_all(&played) <= 3_000, "{}", in_all(&played));
     let wasted = Spread::of(&played, Played::wasted);
-    assert!(wasted.median <= 310, "{}", wasted.median);
+    assert!(wasted.median <= 200, "{}", wasted.median);
+}
+
+/// The same films, each with its rate in its header, as nearly all have. Measured were 1289 and 2008 ‰ of the
+/// optimum, and 1548 in all.
+#[test]
+fn random_workloads_of_known_rates() {
+    let played = play("random, rates told", |seed| {
+        Workload::random(seed).with_told_rates()
+    });
+    no_better_than_possible(&played);
+    let waited = Spread::of(&played, Played::waited);
+    assert!(waited.median <= 1_500, "{}", waited.median);
+    assert!(waited.p90 <= 2_300, "{}", waited.p90);
+    assert!(in_all(&played) <= 1_700, "{}", in_all(&played));
 }
 
 /// The bar is the target; measured were 1075 ‰ at most with 40 workloads, 1093 with 400. Waste was 16 and 65 ‰.

@@ -11,8 +11,8 @@
 //! connection stays open, unread, and it takes no slot.
 //!
 //! At each step the scheduler ranks what is wanted, gives the slots to the runs that serve the most
-//! urgent wants, and holds or ends the others. A slot is not all that counts, since runs share a line: while
-//! a player has too little ready, copies and background work rest. What the scheduler promises:
+//! urgent wants, and holds or ends the others. A slot is not all that counts, since runs share a line: who has
+//! enough for now rests while others have not. What the scheduler promises:
 //!
 //! - no byte is asked for by two runs at once, and none that is present (an origin without ranges excepted,
 //!   which can only be asked for everything; and *hedges*, which ask anew for what is late, within a budget);
@@ -54,10 +54,10 @@ mod need;
 mod parallel;
 mod plan;
 mod reader;
+mod rest;
 mod run;
 mod source;
 mod stripes;
-mod trial;
 mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -97,8 +97,8 @@ pub struct Scheduler {
     is_resting: bool,
     /// The source that has the line to itself, whose total rate is being measured.
     measured: Option<SourceId>,
-    /// When a reader that lets a newer one go first is to be looked at again.
-    gives_way_until: Tick,
+    /// When a player that rests is to be looked at again.
+    rests_until: Tick,
     hedging: Hedging,
     background: Background,
     next_run: u64,
@@ -123,7 +123,7 @@ impl Scheduler {
             quiet_until: Tick::ZERO,
             is_resting: false,
             measured: None,
-            gives_way_until: Tick::NEVER,
+            rests_until: Tick::NEVER,
             hedging: Hedging::new(config.hedged),
             background: {
                 let mut background = Background::new();
@@ -283,7 +283,7 @@ impl Scheduler {
             .map(|since| since + self.config.hold_limit);
         let quiet =
             (self.quiet_until > self.now && self.has_background()).then_some(self.quiet_until);
-        let gives_way = (self.gives_way_until != Tick::NEVER).then_some(self.gives_way_until);
+        let rests = (self.rests_until != Tick::NEVER).then_some(self.rests_until);
         let background = (self.background.due() != Tick::NEVER).then_some(self.background.due());
         let hedge = (self.hedging.due() != Tick::NEVER).then_some(self.hedging.due());
         blocked
@@ -292,7 +292,7 @@ impl Scheduler {
             .chain(background)
             .chain(held)
             .chain(quiet)
-            .chain(gives_way)
+            .chain(rests)
             .min()
             .map(|tick| tick.max(self.now))
     }

@@ -19,8 +19,9 @@ pub(super) struct Urgency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
     Critical,
+    /// A player that has enough for now; explicit requests.
     High,
-    /// A reader that may yet turn out to be either of its neighbours.
+    /// A reader whose rate nobody knows: a player that still fills its own buffer, or a copy.
     Unproven,
     /// A reader that takes what it gets and never pauses: a copy, which must not tie with a player.
     Bulk,
@@ -28,6 +29,17 @@ pub(super) enum Rank {
     Low,
     /// Completing blocks that a seek cut.
     Tidy,
+}
+
+impl Rank {
+    /// The rank of a player that runs dry at `dry`.
+    fn of_a_player(dry: Tick, now: Tick) -> Self {
+        if dry <= now + Scheduler::NEAR {
+            Self::Critical
+        } else {
+            Self::High
+        }
+    }
 }
 
 impl Urgency {
@@ -74,24 +86,12 @@ pub(super) struct Need {
     pub(super) rate: Option<u64>,
     /// How far several connections may read together.
     pub(super) wide_until: u64,
-    /// Since when its reader is on trial, where nobody knows yet whether it plays or copies.
-    pub(super) trial: Option<Trial>,
-}
-
-/// A reader of unknown rate may be a player or a copy. Given the line for a while, a player shows a pause.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trial {
-    /// When it came. A seek begins no new trial: else who seeks often would hold everybody up.
-    pub(super) since: Tick,
-    /// Since when it waits for a byte.
-    pub(super) waiting_since: Option<Tick>,
-    /// Whether it has had what it needs to start.
-    pub(super) has_started: bool,
 }
 
 impl Scheduler {
-    /// The rate to count with while none is known: 8 Mbit/s, a common film in high definition.
-    const ASSUMED_RATE: u64 = 1_000_000;
+    /// A player that runs dry sooner is critical. Long against round trips and the pauses of a line, and what a
+    /// player needs to start with at most.
+    pub(super) const NEAR: Duration = ReadAheadPolicy::STARTUP;
 
     /// How long a copy goes without a byte before it takes the slot of another: where there are more copies
     /// than slots, each change of turns costs a request.
@@ -99,6 +99,15 @@ impl Scheduler {
 
     /// The same for a reader that may be a player: its run is held meanwhile, which costs nothing.
     const SHORT_TURN: Duration = Duration::from_secs(1);
+
+    /// The urgency that a need has grown to: a player that rests plays on.
+    pub(super) fn urgency_by_now(&self, need: &Need) -> Urgency {
+        let mut urgency = need.urgency;
+        if urgency.rank == Rank::High && need.rate.is_some() {
+            urgency.rank = Rank::of_a_player(urgency.deadline, self.now);
+        }
+        urgency
+    }
 
     pub(super) fn need_of(&mut self, id: ReaderId) -> Option<Need> {
         let reader = self.readers.get_mut(&id)?;
@@ -117,7 +126,6 @@ impl Scheduler {
                 end: None,
                 rate: None,
                 wide_until: u64::MAX,
-                trial: None,
             });
         };
         let file_end = source.total_len.unwrap_or(u64::MAX);
@@ -139,37 +147,32 @@ impl Scheduler {
         let wanted = ByteRange::try_new(wanted.start(), until.min(end))?;
         let at = source.present.first_gap(wanted)?.start();
         let distance = at - position;
-        let is_greedy = reader.is_greedy();
-        let due = Duration::from_nanos(
-            u64::try_from(
-                u128::from(distance) * 1_000_000_000
-                    / u128::from(rate.unwrap_or(Self::ASSUMED_RATE).max(1)),
-            )
-            .unwrap_or(u64::MAX),
-        );
-        let is_starting = reader.since_seek.saturating_add(distance) < startup(&self.config, rate);
-        let is_late = rate.is_some() && due < ReadAheadPolicy::STARTUP;
-        // Whatever its rate, it plays nothing while it waits.
-        let is_stalled = reader.waiting_since.is_some() && distance == 0;
         let since = reader.waiting_since.unwrap_or(self.now);
-        let urgency = if is_greedy {
+        // Who has bytes to read needs no turn.
+        let turn = |after| {
+            reader
+                .waiting_since
+                .map_or(Tick::NEVER, |since| since + after)
+        };
+        let urgency = if let Some(rate) = rate {
+            reader.buffer.play_until(self.now, rate);
+            let deadline = reader.buffer.dry_at(distance, rate);
+            let rank = Rank::of_a_player(deadline, self.now);
+            Urgency { rank, deadline }
+        } else if reader.since_seek.saturating_add(distance) < startup(&self.config) {
+            Urgency {
+                rank: Rank::Critical,
+                deadline: since,
+            }
+        } else if reader.is_greedy() {
             Urgency {
                 rank: Rank::Bulk,
-                deadline: since + Self::TURN,
-            }
-        } else if reader.is_unproven() && !is_starting {
-            Urgency {
-                rank: Rank::Unproven,
-                deadline: since + Self::SHORT_TURN,
+                deadline: turn(Self::TURN),
             }
         } else {
             Urgency {
-                rank: if is_starting || is_late || is_stalled {
-                    Rank::Critical
-                } else {
-                    Rank::High
-                },
-                deadline: since + due,
+                rank: Rank::Unproven,
+                deadline: turn(Self::SHORT_TURN),
             }
         };
         Some(Need {
@@ -183,11 +186,6 @@ impl Scheduler {
                 Some(_) => u64::MAX,
                 None => position.saturating_add(wide(reader.since_seek)),
             },
-            trial: rate.is_none().then_some(Trial {
-                since: reader.opened_at,
-                waiting_since: reader.waiting_since,
-                has_started: !is_starting,
-            }),
         })
     }
 }
@@ -209,10 +207,7 @@ fn metered_window(rate: Option<u64>) -> u64 {
         .max(ReadAhead::FIRST_WINDOW)
 }
 
-/// How many bytes after a seek are critical as a whole.
-fn startup(config: &Config, rate: Option<u64>) -> u64 {
-    match rate {
-        Some(_) => config.read_ahead.startup_boost(rate),
-        None => config.startup.min(config.read_ahead.initial),
-    }
+/// How many bytes after a seek are critical as a whole, where nobody knows the rate.
+fn startup(config: &Config) -> u64 {
+    config.startup.min(config.read_ahead.initial)
 }

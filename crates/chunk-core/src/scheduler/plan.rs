@@ -6,7 +6,6 @@
 //! equally urgent readers do not take it from each other at every byte.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::need::{Rank, Urgency};
 use super::run::{Phase, Run};
@@ -61,11 +60,6 @@ pub(super) enum SlotRun {
 }
 
 impl Scheduler {
-    /// Copies and background work rest while a player has less than this ready, and go on once it has twice
-    /// as much. Sharing a line evenly would starve a player that needs more than half of it, and turning
-    /// them off and on at one mark would cost a request each time.
-    pub(super) const COMFORT: Duration = Duration::from_secs(5);
-
     /// Makes the runs in flight those that serve the most urgent wants.
     pub(super) fn plan(&mut self) {
         self.fill_background();
@@ -87,10 +81,8 @@ impl Scheduler {
         let mut slots: Vec<Slot> = Vec::new();
         let (mut is_critical, mut is_put_off) = (false, false);
         let wants = self.wants();
-        self.is_resting = self.is_a_player_short(&wants);
-        let resting = self.first_to_rest(&wants);
-        let newest = self.newest_on_trial(&wants, resting);
-        self.gives_way_until = Tick::NEVER;
+        let resting = self.resting(&wants);
+        self.rests_until = Tick::NEVER;
         let mut throttled: Vec<RunId> = Vec::new();
         for mut want in wants {
             let urgency = want.need.urgency;
@@ -118,14 +110,8 @@ impl Scheduler {
                     continue;
                 }
             }
-            // A copy that has had nothing for long gets a little, lest its client give up.
-            if resting.is_some_and(|first| urgency.rank >= first) && !self.is_overdue(urgency) {
-                continue;
-            }
-            if let Some(newest) = newest
-                && let Some(until) = self.gives_way(&want, newest)
-            {
-                self.gives_way_until = self.gives_way_until.min(until);
+            if let Some(until) = self.rests_until(&want, resting) {
+                self.rests_until = self.rests_until.min(until);
                 continue;
             }
             if urgency.rank > Rank::High && is_full {
@@ -181,42 +167,6 @@ impl Scheduler {
             }
         }
         (slots, has_started && is_put_off)
-    }
-
-    /// Whether a reader has so little ready that the line should be its own.
-    fn is_a_player_short(&self, wants: &[Want]) -> bool {
-        let enough = if self.is_resting {
-            2 * Self::COMFORT
-        } else {
-            Self::COMFORT
-        };
-        wants
-            .iter()
-            .filter(|want| !self.is_blocked(want.source))
-            .map(|want| want.need.urgency)
-            // Explicit requests below critical claim a slot and not the line.
-            .any(|urgency| match urgency.rank {
-                Rank::Critical => true,
-                Rank::High => urgency.deadline > Tick::ZERO && urgency.deadline < self.now + enough,
-                _ => false,
-            })
-    }
-
-    /// The rank from which on wants rest. A reader that has yet to prove itself a player gets the line before
-    /// copies do: it can only show a pause once its own buffer is full.
-    fn first_to_rest(&self, wants: &[Want]) -> Option<Rank> {
-        if self.is_resting {
-            return Some(Rank::Unproven);
-        }
-        wants
-            .iter()
-            .any(|want| want.need.urgency.rank == Rank::Unproven && !self.is_blocked(want.source))
-            .then_some(Rank::Bulk)
-    }
-
-    /// Copies take turns: whether it is this one's.
-    pub(super) fn is_overdue(&self, urgency: Urgency) -> bool {
-        matches!(urgency.rank, Rank::Unproven | Rank::Bulk) && urgency.deadline <= self.now
     }
 
     pub(super) fn max_runs(&self) -> usize {

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::need::Need;
 use super::source::Gone;
 use super::{Config, ReaderId, Scheduler, SourceId, Start};
-use crate::{ConsumptionRate, ReadAhead, Tick};
+use crate::{ConsumptionRate, PlayerBuffer, ReadAhead, Tick};
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -18,14 +18,14 @@ pub(super) struct Reader {
     pub(super) end: Option<u64>,
     pub(super) read_ahead: ReadAhead,
     pub(super) consumption: ConsumptionRate,
+    /// What its client holds.
+    pub(super) buffer: PlayerBuffer,
     pub(super) told_rate: Option<u64>,
     /// The rate it had when it last paused as a player does, for as long as its pauses are worth speaking of.
     shown_rate: Option<u64>,
-    pub(super) opened_at: Tick,
+    opened_at: Tick,
     /// For how long it has left bytes unread.
     paused: Duration,
-    /// Bytes read since the last pause or seek.
-    unpaused: u64,
     /// Bytes read since opening or the last seek.
     pub(super) since_seek: u64,
     /// Since when it waits for the byte it stands at.
@@ -58,11 +58,11 @@ impl Reader {
                     .initial
                     .saturating_mul(Self::GREEDY_INITIALS),
             ),
+            buffer: PlayerBuffer::new(now),
             told_rate: None,
             shown_rate: None,
             opened_at: now,
             paused: Duration::ZERO,
-            unpaused: 0,
             since_seek: 0,
             waiting_since: Some(now),
             has_given_up: false,
@@ -82,19 +82,12 @@ impl Reader {
         self.rate().is_none() && self.consumption.is_greedy()
     }
 
-    /// Whether it has taken more than the initial buffer without a pause: a copy, or a player that still
-    /// fills its own buffer.
-    pub(super) fn is_unproven(&self) -> bool {
-        self.rate().is_none() && self.unpaused > self.read_ahead.policy().initial
-    }
-
     /// Its pauses tell a player from a copy as long as they are a sixteenth of its time: a player on a line 1.1
     /// times as fast as its film pauses for an eleventh, and a copy for next to nothing.
     fn judge_pauses(&mut self, now: Tick, idle: Duration) {
         const SHARE: u32 = 16;
         if idle >= ConsumptionRate::SHORTEST_PAUSE {
             self.paused += idle.min(ConsumptionRate::LONGEST_PAUSE);
-            self.unpaused = 0;
         }
         if self.paused.saturating_mul(SHARE) < now.since(self.opened_at) {
             self.shown_rate = None;
@@ -114,6 +107,10 @@ impl Reader {
 }
 
 impl Scheduler {
+    /// The rate to count with until one is known: 8 Mbit/s, a common film in high definition. The pauses that
+    /// make a rate known also tell what the client's buffer holds.
+    const ASSUMED_RATE: u64 = 1_000_000;
+
     /// How long a connection is kept open, unread, for a reader that has gone: who closes and reopens does so
     /// within a round trip or two, and a server loses nothing by so short a wait.
     const GRACE: Duration = Duration::from_secs(1);
@@ -157,14 +154,19 @@ impl Scheduler {
         reader.read_ahead.on_read(from, read);
         reader.consumption.consumed(now, read);
         reader.judge_pauses(now, idle);
-        reader.unpaused = reader.unpaused.saturating_add(read);
         reader.since_seek = reader.since_seek.saturating_add(read);
         reader.position = Some(position);
         // Saying again that it waits does not make a reader wait from now on.
         if read > 0 || !waiting {
             let since = reader.waiting_since.take().unwrap_or(now);
-            reader.consumption.starved(now.since(since));
+            // It plays on while it waits, until its own buffer is empty.
+            let stalled_since = reader
+                .rate()
+                .map_or(since, |rate| since.max(reader.buffer.dry_at(0, rate)));
+            reader.consumption.starved(now.since(stalled_since));
         }
+        let rate = reader.rate().unwrap_or(Self::ASSUMED_RATE);
+        reader.buffer.took(now, read, idle, rate);
         if waiting {
             reader.waiting_since.get_or_insert(now);
             // Reading on among the bytes that are there is not asking again.
@@ -180,8 +182,8 @@ impl Scheduler {
         };
         reader.read_ahead.on_seek(position);
         reader.consumption.restarted(now);
+        reader.buffer.emptied(now);
         reader.since_seek = 0;
-        reader.unpaused = 0;
         reader.position = Some(position);
         reader.has_given_up = false;
         reader.waiting_since = Some(now);

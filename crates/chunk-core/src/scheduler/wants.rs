@@ -39,9 +39,10 @@ impl Scheduler {
             if let Some(reader) = self.readers.get(reader)
                 && let Some(need) = reader.need
             {
+                let urgency = self.urgency_by_now(&need);
                 wants.push(Want {
                     source: reader.source,
-                    need,
+                    need: Need { urgency, ..need },
                 });
             }
         }
@@ -52,20 +53,22 @@ impl Scheduler {
                 wants.extend(want);
             }
         }
-        // Deadlines decide among critical wants; below, a run in flight stays.
+        // Deadlines decide among critical wants, and who waits longest among those nobody knows the rate of;
+        // elsewhere a run in flight stays.
         wants.sort_by_cached_key(|want| {
             let urgency = want.need.urgency;
             let is_running = self
                 .run_near(want.source, want.need.at)
                 .is_some_and(|(_, run)| run.takes_slot());
-            let head_start = if is_running && urgency.rank == Rank::Critical {
+            let is_by_deadline = matches!(urgency.rank, Rank::Critical | Rank::Unproven);
+            let head_start = if is_running && is_by_deadline {
                 Self::CLING
             } else {
                 Duration::ZERO
             };
             (
                 urgency.rank,
-                urgency.rank > Rank::Critical && !is_running && !self.is_overdue(urgency),
+                !is_by_deadline && !is_running && !self.is_overdue(urgency),
                 urgency.deadline - head_start,
             )
         });
@@ -149,7 +152,6 @@ impl Scheduler {
                 end: Some(self.demanded_end(id, at, range.end(), Priority::Low)),
                 rate: None,
                 wide_until: u64::MAX,
-                trial: None,
             },
         })
     }

@@ -6,6 +6,7 @@ mod driver;
 mod hedges;
 mod model;
 mod origin;
+mod ranks;
 mod reading;
 mod rules;
 mod scenes;

@@ -115,7 +115,14 @@ impl Simulation {
     /// A player starts at the beginning of a file of its own of `len` bytes.
     pub fn add_player(&mut self, len: u64, player: Player) -> ReaderId {
         let viewer = Viewer::player(player, len, self.now, &mut self.random);
-        self.add(len, viewer, RangeSet::new())
+        let reader = self.add(len, viewer, RangeSet::new());
+        if player.is_rate_told {
+            self.tell(Input::ReaderRate {
+                reader,
+                rate: Some(player.rate()),
+            });
+        }
+        reader
     }
 
     /// Somebody copies a file of `len` bytes as fast as it comes.

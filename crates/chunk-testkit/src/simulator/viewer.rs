@@ -13,6 +13,7 @@ pub struct Player {
     rate: u64,
     buffer: Duration,
     seeks: Option<Duration>,
+    pub(super) is_rate_told: bool,
 }
 
 impl Player {
@@ -23,7 +24,19 @@ impl Player {
             rate,
             buffer: Duration::from_secs(10),
             seeks: None,
+            is_rate_told: false,
         }
+    }
+
+    /// The same where the scheduler is told the rate, as a film's header does.
+    #[must_use]
+    pub const fn with_told_rate(mut self) -> Self {
+        self.is_rate_told = true;
+        self
+    }
+
+    pub(super) const fn rate(&self) -> u64 {
+        self.rate
     }
 
     /// The same with another buffer of its own.

@@ -33,6 +33,7 @@ pub struct Workload {
     steps: Vec<(Duration, u64)>,
     watchers: Vec<Watcher>,
     others: Vec<(Duration, Other)>,
+    are_rates_told: bool,
 }
 
 /// How a workload went.
@@ -113,7 +114,15 @@ impl Workload {
             steps: steps(&mut random, rate),
             watchers,
             others,
+            are_rates_told: false,
         }
+    }
+
+    /// The same where the scheduler is told each film's rate when it is opened.
+    #[must_use]
+    pub const fn with_told_rates(mut self) -> Self {
+        self.are_rates_told = true;
+        self
     }
 
     /// One player that seeks about every five seconds over a link that it nearly fills: the hardest line of the
@@ -143,6 +152,7 @@ impl Workload {
             steps: Vec::new(),
             watchers: vec![watcher],
             others: Vec::new(),
+            are_rates_told: false,
         }
     }
 
@@ -163,7 +173,11 @@ impl Workload {
                 Event::Rate(rate) => simulation.set_rate(rate),
                 Event::Joins(number) => {
                     if let Some(watcher) = self.watchers.get(number) {
-                        let reader = simulation.add_player(watcher.len, watcher.player());
+                        let mut player = watcher.player();
+                        if self.are_rates_told {
+                            player = player.with_told_rate();
+                        }
+                        let reader = simulation.add_player(watcher.len, player);
                         readers.insert(number, reader);
                     }
                 }

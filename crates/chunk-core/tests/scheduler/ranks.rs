@@ -1,0 +1,152 @@
+//! Who goes first, and who rests meanwhile.
+
+use std::time::Duration;
+
+use chunk_core::scheduler::{Input, Start};
+
+use crate::driver::{World, reader};
+use crate::scenes::{KIB, MIB, NO_PAUSE, in_flight, with_runs};
+
+/// The film's rate, bytes a second.
+const FILM: u64 = 1_000_000;
+/// Long enough to be told from a socket that drains.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A player of a film of its own, whose rate is told, and which holds so many seconds of it.
+fn player_with(world: &mut World, id: u64, seconds: u64) {
+    world.open(id, 1_000 * MIB);
+    world.read(id, id, Start::At(0), None);
+    world.input(Input::ReaderRate {
+        reader: reader(id),
+        rate: Some(FILM),
+    });
+    bring(world, id, seconds * FILM);
+}
+
+/// The run of that file brings so many bytes, and its reader takes them.
+fn bring(world: &mut World, id: u64, bytes: u64) {
+    let until = world.present_of(id) + bytes;
+    while world.present_of(id) < until {
+        let (run, _) = *world.runs_of(id).last().unwrap();
+        world.answer(run);
+        let piece = (until - world.present_of(id)).min(64 * KIB);
+        assert!(world.progress(run, piece) > 0);
+        world.take(id, MIB, NO_PAUSE);
+    }
+}
+
+#[test]
+fn who_has_enough_rests_while_another_starts() {
+    let mut world = with_runs(4);
+    player_with(&mut world, 1, 6);
+    assert_eq!(in_flight(&world), [1], "its own buffer is not full");
+    player_with(&mut world, 2, 0);
+    assert_eq!(in_flight(&world), [2]);
+    // Two seconds of film, and a little more than is counted on.
+    bring(&mut world, 2, 3 * FILM);
+    assert_eq!(in_flight(&world), [1, 2]);
+}
+
+#[test]
+fn who_rests_goes_on_before_it_runs_dry_without_anything_happening() {
+    let mut world = with_runs(4);
+    player_with(&mut world, 1, 6);
+    player_with(&mut world, 2, 0);
+    // Six seconds of film less two in reserve, and the eighth that a film may be faster for a while.
+    world.pass(Duration::from_millis(3_300));
+    assert_eq!(in_flight(&world), [2]);
+    world.pass(Duration::from_millis(100));
+    assert_eq!(in_flight(&world), [1, 2]);
+}
+
+#[test]
+fn of_three_stalled_players_none_starves() {
+    let mut world = with_runs(1);
+    for id in 1..=3 {
+        player_with(&mut world, id, 0);
+    }
+    // A line that carries one film, for three: nobody ever has enough.
+    for _ in 0..300 {
+        let [id] = in_flight(&world)[..] else {
+            panic!("one run at a time: {:?}", in_flight(&world));
+        };
+        let (run, _) = *world.runs_of(id).last().unwrap();
+        world.answer(run);
+        world.progress(run, 64 * KIB);
+        world.take(id, MIB, NO_PAUSE);
+        world.finish(run);
+        world.pass(Duration::from_millis(64));
+    }
+    let got: Vec<u64> = (1..=3).map(|id| world.present_of(id)).collect();
+    let all: u64 = got.iter().sum();
+    assert!(got.iter().all(|&bytes| bytes > all / 4), "{got:?}");
+}
+
+#[test]
+fn what_nobody_knows_the_rate_of_rests_for_a_player_that_runs_dry_and_gets_a_turn() {
+    let mut world = with_runs(4);
+    world.open(9, 1_000 * MIB);
+    world.read(9, 9, Start::At(0), None);
+    // Past its start it may be a copy.
+    bring(&mut world, 9, 2 * MIB);
+    player_with(&mut world, 1, 0);
+    assert_eq!(in_flight(&world), [1]);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(in_flight(&world), [1, 9], "lest its client give up");
+    bring(&mut world, 9, 64 * KIB);
+    assert_eq!(in_flight(&world), [1]);
+}
+
+#[test]
+fn a_player_with_a_comfortable_reserve_rests_for_what_may_be_a_player() {
+    let mut world = with_runs(4);
+    player_with(&mut world, 1, 8);
+    world.open(9, 1_000 * MIB);
+    world.read(9, 9, Start::At(0), None);
+    bring(&mut world, 9, 2 * MIB);
+    assert_eq!(in_flight(&world), [9]);
+    // Five seconds are left of eight.
+    world.pass(Duration::from_millis(2_800));
+    assert_eq!(in_flight(&world), [1, 9]);
+}
+
+#[test]
+fn those_nobody_knows_the_rate_of_share_alike() {
+    let mut world = with_runs(4);
+    for id in 1..=2 {
+        world.open(id, 1_000 * MIB);
+        world.read(id, id, Start::At(0), None);
+        bring(&mut world, id, 2 * MIB);
+    }
+    assert_eq!(in_flight(&world), [1, 2]);
+    // Where there is one slot, who waits longest comes first.
+    let mut world = with_runs(1);
+    for id in 1..=3 {
+        world.open(id, 1_000 * MIB);
+        world.read(id, id, Start::At(0), None);
+        bring(&mut world, id, 2 * MIB);
+    }
+    let mut got = [0; 4];
+    for _ in 0..300 {
+        let id = in_flight(&world)[0];
+        bring(&mut world, id, 64 * KIB);
+        got[id as usize] += 1;
+        world.pass(Duration::from_millis(100));
+    }
+    assert!(got[1..].iter().all(|&turns| turns > 80), "{got:?}");
+}
+
+#[test]
+fn a_player_that_paused_holds_what_it_held_then() {
+    let mut world = with_runs(4);
+    // It takes ten seconds of film at once and pauses: its buffer holds as much.
+    player_with(&mut world, 1, 10);
+    let run = world.runs_of(1)[0].0;
+    world.progress(run, MIB);
+    world.take(1, 0, PAUSE);
+    // Its viewer pauses for a minute, which looks like playing on; but it was full until it read again.
+    world.pass(Duration::from_secs(60));
+    world.take(1, MIB, PAUSE);
+    player_with(&mut world, 2, 0);
+    assert_eq!(in_flight(&world), [2]);
+}
