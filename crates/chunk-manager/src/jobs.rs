@@ -191,6 +191,15 @@ impl JobBook {
             .is_some_and(|&(after, times)| after == changes && times >= TRIES)
     }
 
+    /// One that rests only because trying again is of no use.
+    pub(crate) fn any_refused(&self, changes: u64) -> Option<EntryId> {
+        self.resting
+            .iter()
+            .filter(|&(_, &rest)| rest == Rest::Room)
+            .map(|(&entry, _)| entry)
+            .find(|&entry| self.is_refused(entry, changes))
+    }
+
     pub(crate) fn set_terms(&mut self, entry: EntryId, terms: Terms) {
         self.terms.insert(entry, terms);
     }

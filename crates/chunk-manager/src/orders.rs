@@ -21,8 +21,9 @@ use crate::error::OpenError;
 use crate::inner::Inner;
 use crate::live::{Caching, Live};
 use crate::waiters::Told;
+use crate::writer::BATCH;
 
-/// How often to look at the free space while an order waits for it.
+/// How often to look again while an order waits for what nobody tells of: free space, or room that the books promise.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// Why an order rests.
@@ -133,12 +134,15 @@ impl Inner {
     /// Weighs orders whenever room may have come or gone, for as long as the manager lives.
     pub(crate) async fn keep_orders(self: Arc<Self>) {
         loop {
-            if self.waits_for_free_space() {
+            if self.waits_unheard() {
                 let look = self.clock.now() + LOOK;
                 tokio::select! {
                     biased;
                     () = self.space.changes() => {}
-                    () = self.clock.sleep_until(look) => self.observe_free_space().await,
+                    () = self.clock.sleep_until(look) => {
+                        self.observe_free_space().await;
+                        self.evict_again().await;
+                    }
                 }
             } else {
                 self.space.changes().await;
@@ -150,9 +154,29 @@ impl Inner {
         }
     }
 
-    fn waits_for_free_space(&self) -> bool {
+    /// Whether an order waits for something that nobody tells: that others have freed space on the disk, or that what
+    /// could not be evicted can be.
+    fn waits_unheard(&self) -> bool {
         let is_any_waiting = self.jobs().rests_for(Rest::Room);
-        is_any_waiting && self.space.is_bound_by_disk()
+        is_any_waiting && (self.space.is_bound_by_disk() || self.any_refused().is_some())
+    }
+
+    fn any_refused(&self) -> Option<EntryId> {
+        let changes = self.space.changes_so_far();
+        self.jobs().any_refused(changes)
+    }
+
+    /// Tries to make the room that the books promise and an order did not get; not by its runs, each of which would ask
+    /// the origin first.
+    async fn evict_again(self: &Arc<Self>) {
+        let Some(entry) = self.any_refused() else {
+            return;
+        };
+        match self.make_room(BATCH, Some(entry)).await {
+            // Where nothing was to be evicted, others had the room reserved.
+            Ok(_) => self.space.change(),
+            Err(error) => tracing::warn!(%error, "nothing could be evicted for an order"),
+        }
     }
 
     /// The order rests from now on.

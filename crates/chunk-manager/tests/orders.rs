@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use chunk_manager::{EntryState, First, Limits, Priority};
 use chunk_ports::{CacheEvent, EventSource, Received};
+use chunk_store_memory::MemoryChunkStore;
+use chunk_testkit::faulty::{ChunkStoreMethod, Fault, FaultyChunkStore};
 use chunk_testkit::origin::{OriginObject, verify_content};
 use disk::Disk;
 use support::*;
@@ -329,4 +331,44 @@ async fn a_player_goes_before_orders() {
     seconds(10).await;
     assert_eq!(room.open_jobs().await, 0, "it went on beside, or after");
     assert_eq!(room.rig.world.journal().in_flight(), 0);
+}
+
+/// Room that the books promise and that cannot be had: nothing can be evicted while the index takes no commit. Two runs of
+/// the order want it; the one that finds none lets the other go, and what that one gives back must not bring both back.
+#[tokio::test(start_paused = true)]
+async fn runs_of_one_order_that_give_room_back_do_not_wake_each_other_for_ever() {
+    let mut setup = setup(5 * MIB);
+    let index = Arc::new(FaultyChunkStore::new(MemoryChunkStore::new()));
+    setup.store = Arc::clone(&index) as _;
+    setup.limits = setup.limits.with_max_size(Some(6 * MIB));
+    setup.world.put(OriginObject::new("old", 5 * MIB));
+    let rig = setup.start().await;
+    let first = First::Span {
+        start: 0,
+        end: None,
+    };
+    let mut old = rig.manager.open(resource("old"), first).await.unwrap();
+    while old.reader.next(MIB as usize).await.unwrap().is_some() {}
+    drop(old);
+    // What is there of the film leaves two gaps, so that there are two runs.
+    let mut opened = rig.open(2 * MIB, Some(2 * MIB + 1)).await;
+    read_to_end(&mut opened.reader, 1).await;
+    drop(opened);
+    seconds(120).await;
+
+    index
+        .faults()
+        .fail_every(ChunkStoreMethod::Commit, Some(Fault::Corrupt));
+    rig.manager
+        .prefetch(resource(FILM), Priority::Low)
+        .await
+        .unwrap();
+    let before = rig.world.journal().requests();
+    seconds(600).await;
+    let requests = rig.world.journal().requests() - before;
+    assert!(requests <= 8, "{requests} requests");
+    index.faults().clear();
+    seconds(600).await;
+    let status = rig.manager.entry_status(&key(FILM)).await.unwrap();
+    assert_eq!(status.unwrap().state, EntryState::Complete);
 }

@@ -18,6 +18,7 @@ use chunk_testkit::fetcher::ScriptedFetcher;
 use chunk_testkit::origin::{Link, OriginObject, OriginWorld, verify_content};
 use disk::Disk;
 use proptest::prelude::*;
+use support::impatient::ImpatientClock;
 use support::{MIB, key, link, resource};
 
 const NAMES: [&str; 3] = ["a.mkv", "b.mkv", "c.mkv"];
@@ -223,6 +224,8 @@ async fn world(link: Link) -> (Arc<World>, Bytes, Index) {
     )
     .chunk_size(ChunkSize::new(MIB).unwrap())
     .limits(limits.clone())
+    // Without it, work that goes round in circles would keep the test from ever failing.
+    .clock(Arc::new(ImpatientClock::default()))
     .start()
     .await
     .unwrap();

@@ -1,6 +1,8 @@
 //! A manager over memory adapters and a scripted origin, in virtual time.
 #![expect(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod impatient;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use chunk_ports::{ByteStore, ChunkStore, Resource};
 use chunk_store_memory::{MemoryByteStore, MemoryChunkStore};
 use chunk_testkit::fetcher::ScriptedFetcher;
 use chunk_testkit::origin::{Link, OriginObject, OriginWorld, verify_content};
+use impatient::ImpatientClock;
 
 pub const MIB: u64 = 1024 * 1024;
 pub const FILM: &str = "film.mkv";
@@ -71,6 +74,7 @@ impl Setup {
         .events(Arc::clone(&events) as _)
         .chunk_size(ChunkSize::new(self.chunk_size).unwrap())
         .limits(self.limits.clone())
+        .clock(Arc::new(ImpatientClock::default()))
         .fill(self.fill)
         .scrub(self.scrub)
         .start()
