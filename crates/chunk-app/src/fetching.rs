@@ -270,6 +270,13 @@ impl Job {
                     .to_owned(),
             },
             EntryState::WaitingForRoom => progress(path, status),
+            // All tries have been made by then, and the next ones may be hours away from an answer.
+            EntryState::WaitingForOrigin => FetchEvent::Failed {
+                path,
+                reason: "its origin does not answer; the order stays in its queue and goes on when it does, while \
+                         chunkd runs (see: chunkd status)"
+                    .to_owned(),
+            },
             _ if store_failing && self.idle_turns.max(self.quiet_turns) > PATIENCE => {
                 FetchEvent::Failed {
                     path,

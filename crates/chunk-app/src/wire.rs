@@ -325,6 +325,7 @@ pub(crate) fn state_and_reason(state: &EntryState) -> (&'static str, Option<Stri
         EntryState::Downloading => ("downloading", None),
         EntryState::Paused => ("paused", None),
         EntryState::WaitingForRoom => ("waiting_for_room", None),
+        EntryState::WaitingForOrigin => ("waiting_for_origin", None),
         EntryState::Complete => ("complete", None),
         EntryState::Failed(reason) => ("failed", Some(reason.to_string())),
         _ => ("unknown", None),

@@ -235,7 +235,10 @@ impl ChunkManager {
                     false,
                 ),
             };
-        let rest = self.inner.jobs().resting(record.id);
+        let (rest, unanswered) = {
+            let jobs = self.inner.jobs();
+            (jobs.resting(record.id), jobs.times_unanswered(record.id))
+        };
         let hopeless = live
             .as_ref()
             .filter(|_| rest == Some(Rest::Hopeless))
@@ -250,6 +253,8 @@ impl ChunkManager {
             EntryState::Failed(error.to_string().into())
         } else if matches!(rest, Some(Rest::Room | Rest::Hopeless)) {
             EntryState::WaitingForRoom
+        } else if unanswered.is_some() {
+            EntryState::WaitingForOrigin
         } else if activity.queued_bytes > 0 && failure.is_none() {
             EntryState::Downloading
         } else if let Some(error) = failure {

@@ -302,14 +302,14 @@ impl Driver {
                 } => self.request_ended(source, range, outcome),
                 Action::GaveUp { source } => {
                     if let Some(live) = self.lives.get(&source) {
-                        let error = self
-                            .errors
-                            .remove(&source)
-                            .unwrap_or(OpenError::Unreachable);
+                        // Several runs may end on one refusal, each with a word of its own or none.
+                        let error = self.errors.get(&source).cloned();
+                        let error = error.unwrap_or(OpenError::Unreachable);
                         let now = self.inner.clock.now();
                         let reason = reason(&error);
                         let what = Happening::GaveUp { reason };
                         self.inner.timeline.note(now, &live.key, Span::ALL, what);
+                        self.inner.order_unanswered(live, &error);
                         live.fail(error, now);
                         self.inner.space.change();
                     }
@@ -520,7 +520,7 @@ impl Driver {
             let is_mending = live.lock().is_mending;
             let has_work = {
                 let jobs = self.inner.jobs();
-                jobs.has(live.entry) && (is_mending || jobs.resting(live.entry).is_some())
+                jobs.waits(live.entry) || is_mending && jobs.has(live.entry)
             };
             let is_used = live.reader_count() > 0 || has_work || self.scheduler.is_in_use(source);
             if is_used {

@@ -144,6 +144,16 @@ pub enum OpenError {
     Manager(#[from] ManagerError),
 }
 
+impl OpenError {
+    /// Whether the origin gave no answer that holds for later: what is ordered is worth asking for again.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::Away { .. } | Self::Timeout | Self::Busy { .. }
+        )
+    }
+}
+
 impl From<&FetchError> for OpenError {
     fn from(error: &FetchError) -> Self {
         match error {

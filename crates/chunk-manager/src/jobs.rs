@@ -21,6 +21,8 @@ pub(crate) struct JobBook {
     terms: BTreeMap<EntryId, Terms>,
     /// For those that fitted by the books and found no room: after how many changes of room, and how often.
     refused: BTreeMap<EntryId, (u64, u32)>,
+    /// Those whose origin does not answer: how often in a row it has not.
+    unanswered: BTreeMap<EntryId, u32>,
 }
 
 impl JobBook {
@@ -48,6 +50,7 @@ impl JobBook {
     pub(crate) fn serve(&mut self, entry: EntryId, range: ByteRange) -> bool {
         for demand in self.queue.overlapping(entry, range) {
             self.served.push(entry, demand.range, demand.priority);
+            self.unanswered.remove(&entry);
         }
         self.queue.satisfy(entry, range) > 0
     }
@@ -65,6 +68,7 @@ impl JobBook {
     /// The entry is going away.
     pub(crate) fn forget(&mut self, entry: EntryId) {
         self.queue.remove_key(entry);
+        self.unanswered.remove(&entry);
         self.served.remove_key(entry);
     }
 
@@ -159,6 +163,7 @@ impl JobBook {
         let has = |entry: EntryId| queue.demands(entry).next().is_some();
         self.terms.retain(|&entry, _| has(entry));
         self.refused.retain(|&entry, _| has(entry));
+        self.unanswered.retain(|&entry, _| has(entry));
         self.resting.retain(|&entry, _| {
             let is_kept = has(entry);
             if !is_kept {
@@ -198,6 +203,40 @@ impl JobBook {
             .filter(|&(_, &rest)| rest == Rest::Room)
             .map(|(&entry, _)| entry)
             .find(|&entry| self.is_refused(entry, changes))
+    }
+
+    /// The entry's origin has not answered its jobs once more; how often in a row, `None` where it has none.
+    pub(crate) fn unanswered(&mut self, entry: EntryId) -> Option<u32> {
+        if !self.has(entry) {
+            return None;
+        }
+        let times = self.unanswered.entry(entry).or_default();
+        *times = times.saturating_add(1);
+        Some(*times)
+    }
+
+    /// The entry's origin has answered.
+    pub(crate) fn answered(&mut self, entry: EntryId) {
+        self.unanswered.remove(&entry);
+    }
+
+    /// How often in a row the entry's origin has not answered its jobs; `None` where it has.
+    pub(crate) fn times_unanswered(&self, entry: EntryId) -> Option<u32> {
+        self.unanswered
+            .get(&entry)
+            .copied()
+            .filter(|_| self.has(entry))
+    }
+
+    /// The entries whose origin does not answer.
+    pub(crate) fn all_unanswered(&self) -> Vec<EntryId> {
+        self.unanswered.keys().copied().collect()
+    }
+
+    /// Whether the entry has jobs that go on by themselves although nothing is asked for now.
+    pub(crate) fn waits(&self, entry: EntryId) -> bool {
+        self.has(entry)
+            && (self.resting.contains_key(&entry) || self.unanswered.contains_key(&entry))
     }
 
     pub(crate) fn set_terms(&mut self, entry: EntryId, terms: Terms) {

@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod away;
 mod builder;
 mod checked;
 mod clock;

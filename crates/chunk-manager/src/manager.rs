@@ -354,6 +354,9 @@ impl ChunkManager {
     /// Asks for a whole file durably, at MEDIUM or LOW. Returns once its size is known, or is known to be
     /// unknown, and the job is in the index.
     ///
+    /// Where the origin does not answer, the order is kept all the same, and begins when it does; until then the
+    /// entry's state is [`EntryState::WaitingForOrigin`](crate::EntryState::WaitingForOrigin).
+    ///
     /// A file that can never be there in whole is refused, and orders for it that wait are withdrawn.
     ///
     /// # Errors
@@ -365,10 +368,14 @@ impl ChunkManager {
     ) -> Result<EntryId, OpenError> {
         self.inner.check_open()?;
         // Only what it is: its bytes come with the order.
-        let opened = self
+        let opened = match self
             .inner
-            .open(resource, First::Nothing, Purpose::Order)
-            .await?;
+            .open(resource.clone(), First::Nothing, Purpose::Order)
+            .await
+        {
+            Err(error) if error.may_pass() => return self.order(&resource, priority, error).await,
+            opened => opened?,
+        };
         let entry = opened.entry.id();
         let end = opened.entry.total_len().unwrap_or(JobRange::TO_THE_END);
         if let Some(whole) = ByteRange::try_new(0, end)
@@ -477,6 +484,32 @@ impl ChunkManager {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Takes an order for a file of which the origin tells nothing at present, because of `error`.
+    async fn order(
+        &self,
+        resource: &Resource,
+        priority: Priority,
+        error: OpenError,
+    ) -> Result<EntryId, OpenError> {
+        let live = self.inner.live(resource).await?;
+        let has_row = live.entry.get() <= i64::MAX as u64;
+        let end = live.lock().total_len().unwrap_or(JobRange::TO_THE_END);
+        let Some(whole) = ByteRange::try_new(0, end).filter(|_| has_row && priority.is_durable())
+        else {
+            // Nothing would remember it.
+            return Err(error);
+        };
+        let missing: Vec<ByteRange> = live.lock().recorded.gaps(whole).collect();
+        for gap in missing {
+            self.inner.jobs().add(live.entry, gap, priority);
+        }
+        self.inner.dirty.mark_jobs(live.entry);
+        self.inner.order_unanswered(&live, &error);
+        // The job is durable before anybody is told that it is.
+        self.inner.record().await;
+        Ok(live.entry)
     }
 
     fn request(&self, live: &Live, range: ByteRange, priority: Priority) {

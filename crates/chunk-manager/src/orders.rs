@@ -264,7 +264,11 @@ impl Inner {
 
     fn order(&self, live: &Live) -> Order {
         let rows = self.jobs().rows(live.entry);
-        let is_store_failing = self.jobs().resting(live.entry) == Some(Rest::Store);
+        let is_asleep = {
+            let jobs = self.jobs();
+            jobs.resting(live.entry) == Some(Rest::Store)
+                || jobs.times_unanswered(live.entry).is_some()
+        };
         let state = live.lock();
         // How much is missing of a file of unknown length, nobody can tell.
         let total_len = state.total_len();
@@ -283,7 +287,7 @@ impl Inner {
             held: 0,
             missing,
             is_whole,
-            is_ready: !is_store_failing && state.last_failure().is_none(),
+            is_ready: !is_asleep && state.last_failure().is_none(),
         }
     }
 
@@ -361,7 +365,7 @@ impl Inner {
         })
     }
 
-    fn live_of_entry(&self, entry: EntryId) -> Option<Arc<Live>> {
+    pub(crate) fn live_of_entry(&self, entry: EntryId) -> Option<Arc<Live>> {
         self.live_now(&*self.key_of(entry)?)
             .filter(|live| live.entry == entry)
     }

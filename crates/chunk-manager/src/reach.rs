@@ -29,23 +29,24 @@ impl Reach {
         self.lock().get(origin)?.retry_after(now)
     }
 
-    fn note(&self, origin: &str, now: Tick, answer: &Result<FetchOutcome, FetchError>) {
+    /// Returns whether an origin has come back that could not be connected to.
+    fn note(&self, origin: &str, now: Tick, answer: &Result<FetchOutcome, FetchError>) -> bool {
         match answer {
-            Err(FetchError::NoConnection(_)) => self
-                .lock()
-                .entry(origin.into())
-                .or_insert_with(|| Breaker::new(BreakerPolicy::DEFAULT))
-                .failed(now),
+            Err(FetchError::NoConnection(_)) => {
+                self.lock()
+                    .entry(origin.into())
+                    .or_insert_with(|| Breaker::new(BreakerPolicy::DEFAULT))
+                    .failed(now);
+                false
+            }
             // Silence after a connection may be that of one file, or of where a redirect led.
             Err(
                 FetchError::Unreachable(_)
                 | FetchError::Interrupted(_)
                 | FetchError::Stalled
                 | FetchError::Forbidden { .. },
-            ) => {}
-            _ => {
-                self.lock().remove(origin);
-            }
+            ) => false,
+            _ => self.lock().remove(origin).is_some(),
         }
     }
 
@@ -59,7 +60,7 @@ impl Inner {
     pub(crate) async fn ask(&self, request: FetchRequest) -> Result<FetchOutcome, FetchError> {
         let key = Arc::clone(&request.resource.key);
         let answer = self.fetcher.fetch(request).await;
-        self.reach.note(key.origin(), self.clock.now(), &answer);
+        self.heard(key.origin(), &answer);
         answer
     }
 
@@ -70,9 +71,15 @@ impl Inner {
             let key = Arc::clone(&request.resource.key);
             let answer = fetcher.fetch(request).await;
             if let Some(inner) = inner.upgrade() {
-                inner.reach.note(key.origin(), inner.clock.now(), &answer);
+                inner.heard(key.origin(), &answer);
             }
         });
+    }
+
+    fn heard(&self, origin: &str, answer: &Result<FetchOutcome, FetchError>) {
+        if self.reach.note(origin, self.clock.now(), answer) {
+            self.resume_orders_from(origin);
+        }
     }
 
     /// Lets somebody through who needs bytes that are not here, unless their origin is out of reach.

@@ -246,6 +246,9 @@ impl RunTask {
             ));
         } else {
             self.live.generation.send_replace(Generation::Unindexed);
+            if !meta.storable {
+                self.inner.withdraw_unstorable(&self.live);
+            }
             self.inner.tell(Input::WindowCapped {
                 source: self.live.source,
                 bytes: Some(PASS_THROUGH_WINDOW),

@@ -18,6 +18,8 @@ pub enum EntryState {
     Paused,
     /// What is asked for durably has no room now. It goes on when there is some.
     WaitingForRoom,
+    /// What is asked for durably cannot be fetched because its origin does not answer. It goes on when it does.
+    WaitingForOrigin,
     /// Every byte is recorded.
     Complete,
     /// The last attempt to fetch failed for good.

@@ -316,9 +316,9 @@ async fn orders_that_make_no_sense_are_refused_with_a_reason() {
     server.stop().await;
 }
 
-/// An order that ends promises nothing that happens after it.
+/// Nobody is kept waiting for an origin that may be away for hours; what was ordered is there when it is back.
 #[tokio::test]
-async fn an_origin_out_of_reach_ends_an_order_with_that() {
+async fn an_order_from_an_origin_out_of_reach_is_queued_and_says_so() {
     let mut bench = Bench::with("a", 10).await;
     let url = bench.origin.url();
     bench.origin.close().await;
@@ -326,7 +326,10 @@ async fn an_origin_out_of_reach_ends_an_order_with_that() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(
-        said.contains("/a: failed: the origin cannot be reached\n"),
+        said.contains("/a: failed: its origin does not answer; the order stays in its queue"),
         "{said}"
     );
+    let output = bench.run(&["status", "--json"]).await;
+    let said = text(&output.stdout);
+    assert!(said.contains("\"/a\""), "{said}");
 }
