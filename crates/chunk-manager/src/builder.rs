@@ -15,6 +15,7 @@ use crate::inner::{Inner, Parts};
 use crate::manager::ChunkManager;
 use crate::options::Limits;
 use crate::origins::Origins;
+use crate::timely::Timely;
 
 /// The parts of a [`ChunkManager`] and its settings.
 #[derive(Debug)]
@@ -112,12 +113,13 @@ impl Builder {
         let (commands, received) = mpsc::unbounded_channel();
         let config = scheduler_config(&self.limits, self.chunk_size);
         let (origins, told) = Origins::limited(self.origin_rates);
+        let clock = self.clock.unwrap_or_else(|| Arc::new(TokioClock::new()));
         let inner = Arc::new(Inner::new(Parts {
-            store: self.store,
+            store: Arc::new(Timely::new(self.store, Arc::clone(&clock))),
             bytes: self.bytes,
             fetcher: self.fetcher,
             events: self.events,
-            clock: self.clock.unwrap_or_else(|| Arc::new(TokioClock::new())),
+            clock,
             chunk_size: self.chunk_size,
             fill: self.fill,
             limits: self.limits,

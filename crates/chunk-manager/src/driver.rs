@@ -202,7 +202,7 @@ impl Driver {
                     source: live.source,
                     total_len,
                 });
-                self.inner.length_learned(&live, total_len);
+                self.inner.length_learned(&live);
             }
             Command::Superseded { live } => self.supersede(&live),
             Command::Close { live, done } => {

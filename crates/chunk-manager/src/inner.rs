@@ -25,6 +25,7 @@ use crate::reach::Reach;
 use crate::recorder::Dirty;
 use crate::space::Space;
 use crate::timeline::{Happening, Ring};
+use crate::timely::LOOK_UP;
 
 /// The live representation of each key, one at a time; the cell makes loading it happen once.
 pub(crate) type Registry = HashMap<Arc<CacheKey>, Arc<OnceCell<Arc<Live>>>>;
@@ -309,25 +310,47 @@ impl Inner {
         }
         // Until it is registered: nobody is given the number of an entry that is going away, and nothing that
         // its rows name is removed meanwhile.
-        let _present = self.entries.read().await;
+        let patience = self.clock.now() + LOOK_UP;
+        let present = tokio::select! {
+            biased;
+            present = self.entries.read() => Some(present),
+            // What goes away waits for an index that hangs.
+            () = self.clock.sleep_until(patience) => None,
+        };
         let cell = Arc::clone(
             self.registry()
                 .entry(Arc::clone(&resource.key))
                 .or_default(),
         );
-        let live = cell.get_or_init(|| self.load(resource)).await;
+        let live = cell
+            .get_or_init(|| self.load(resource, present.is_some()))
+            .await;
         Ok(Arc::clone(live))
     }
 
-    async fn load(self: &Arc<Self>, resource: &Resource) -> Arc<Live> {
+    async fn load(self: &Arc<Self>, resource: &Resource, may_ask: bool) -> Arc<Live> {
         let now = self.clock.unix_seconds();
         let source = self.new_source();
-        if self.dirty.concerns(&resource.key) {
-            // The rows of its last session first.
-            self.record().await;
-        }
+        // The rows of its last session first.
+        let may_ask = may_ask
+            && (!self.dirty.concerns(&resource.key) || {
+                let inner = Arc::clone(self);
+                // On its own: what it took out of the marks it also has to bring to an end.
+                let recorded = tokio::spawn(async move { inner.record().await });
+                let patience = self.clock.now() + LOOK_UP;
+                tokio::select! {
+                    biased;
+                    _ = recorded => true,
+                    () = self.clock.sleep_until(patience) => false,
+                }
+            });
+        let recorded = if may_ask {
+            self.recorded(resource, now).await
+        } else {
+            Err(ChunkStoreError::Unavailable("it does not answer".into()))
+        };
         let mut has_left = false;
-        let live = match self.recorded(resource, now).await {
+        let live = match recorded {
             Ok((record, current)) => {
                 self.remember_key(record.id, Arc::clone(&record.key));
                 let live = Live::new(

@@ -67,6 +67,7 @@ mod status;
 mod subscription;
 mod tail;
 mod timeline;
+mod timely;
 mod verify;
 mod waiters;
 mod waiting;

@@ -23,6 +23,7 @@ use crate::options::{First, Limits, Purpose};
 use crate::status::Statistics;
 use crate::subscription::ChunkSubscription;
 use crate::timeline::Happening;
+use crate::timely::TRANSACTION;
 use crate::waiters::Told;
 use crate::writer::Writer;
 
@@ -435,8 +436,19 @@ impl ChunkManager {
         }
         // Twice: what failed the first time for want of a checksum is whole the second time. A group that
         // the recorder has begun is waited for, because what it took out of the marks is not in them.
-        if !self.inner.record().await {
-            self.inner.record().await;
+        let record = async {
+            if !self.inner.record().await {
+                self.inner.record().await;
+            }
+        };
+        // An index that hangs keeps nobody here for ever: what it has not taken is fetched again.
+        let patience = self.inner.clock.now() + 2 * TRANSACTION;
+        tokio::select! {
+            biased;
+            () = record => {}
+            () = self.inner.clock.sleep_until(patience) => {
+                tracing::warn!("the index does not answer; what it has not taken is lost");
+            }
         }
         self.recorder.abort();
     }

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use chunk_core::scheduler::{Input, Start};
 use chunk_core::{Admission, Priority};
@@ -24,13 +23,10 @@ use crate::reader::ChunkReader;
 use crate::run::is_page_for_media;
 use crate::waiters::LENGTH;
 use crate::waiting::Look;
-use crate::writer::{PASS_THROUGH_WINDOW, STORE_RETRY};
+use crate::writer::{INDEX_WAIT, PASS_THROUGH_WINDOW, STORE_RETRY};
 
 /// How often opening starts over because the representation changed under it.
 const ATTEMPTS: usize = 4;
-
-/// How long the index may take over one order before it is given again.
-const INDEX_ANSWER: Duration = Duration::from_secs(10);
 
 /// What the first byte asked for takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,36 +344,33 @@ impl Inner {
                 generation,
                 freshness,
             };
-            if let Err(error) = self.store.commit(vec![refresh]).await {
-                tracing::warn!(key = %live.key, %error, "the index did not note a confirmation");
+            let (store, key) = (Arc::clone(&self.store), Arc::clone(&live.key));
+            let noted = tokio::spawn(async move {
+                if let Err(error) = store.commit(vec![refresh]).await {
+                    tracing::warn!(%key, %error, "the index did not note a confirmation");
+                }
+            });
+            // Nobody is kept from playing by an index that hangs.
+            let patience = self.clock.now() + INDEX_WAIT;
+            tokio::select! {
+                biased;
+                _ = noted => {}
+                () = self.clock.sleep_until(patience) => {}
             }
         }
     }
 
     /// A body of unknown length has ended well: its generation is no longer provisional.
-    pub(crate) fn length_learned(self: &Arc<Self>, live: &Arc<Live>, total_len: u64) {
-        let (inner, live) = (Arc::clone(self), Arc::clone(live));
-        tokio::spawn(async move {
-            let Some(generation) = live.generation().await else {
-                return;
-            };
-            let set = StoreWrite::SetLength {
-                generation,
-                total_len,
-            };
-            if let Err(error) = inner.commit_now(vec![set]).await {
-                tracing::warn!(key = %live.key, %error, "the index did not note a length");
-                return;
+    pub(crate) fn length_learned(&self, live: &Arc<Live>) {
+        {
+            let mut state = live.lock();
+            state.is_length_new = true;
+            let stored: Vec<_> = state.stored.iter().collect();
+            for range in stored {
+                state.note_pending(range);
             }
-            {
-                let mut state = live.lock();
-                let stored: Vec<_> = state.stored.iter().collect();
-                for range in stored {
-                    state.note_pending(range);
-                }
-            }
-            inner.dirty.mark(&live);
-        });
+        }
+        self.dirty.mark(live);
     }
 
     /// Removes an entry of which nothing was ever known, unless somebody wants it after all.
@@ -476,16 +469,8 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
         return;
     }
     let new = new_generation(meta);
-    let enough = inner.clock.now() + INDEX_ANSWER;
-    let begun = tokio::select! {
-        biased;
-        begun = inner.store.begin_generation(live.entry, new) => begun,
-        // The nonce makes the next order the same one, whatever becomes of this.
-        () = inner.clock.sleep_until(enough) => {
-            Err(ChunkStoreError::Unavailable("it does not answer".into()))
-        }
-    };
-    match begun {
+    // The nonce makes the next order the same one, whatever becomes of this.
+    match inner.store.begin_generation(live.entry, new).await {
         Ok(GenerationRecord { id, .. }) => {
             live.generation.send_replace(Generation::Indexed(id));
             inner.dirty.mark(&live);

@@ -107,6 +107,8 @@ struct Ready {
 struct Group {
     live: Option<Arc<Live>>,
     segments: Vec<Ready>,
+    /// Whether the index learns with them how long the file is.
+    sets_length: bool,
     /// The bytes that these writes record.
     done: RangeSet,
     /// Entries whose rows in the durable queue are among the writes.
@@ -291,7 +293,10 @@ impl Inner {
         if let Some(live) = &group.live {
             // What was forgotten during the commit is not stored any more, and still a job.
             let done: Vec<ByteRange> = {
-                let state = live.lock();
+                let mut state = live.lock();
+                if group.sets_length {
+                    state.is_length_new = false;
+                }
                 let kept = |range| state.stored.overlapping(range).collect::<Vec<_>>();
                 group.done.iter().flat_map(kept).collect()
             };
@@ -356,6 +361,13 @@ impl Inner {
             // Of what the origin has replaced, nothing is recorded any more: its rows and bytes may be going.
             if state.is_given_up() {
                 return group;
+            }
+            if let Some(total_len) = state.total_len().filter(|_| state.is_length_new) {
+                group.sets_length = true;
+                group.writes.push(StoreWrite::SetLength {
+                    generation,
+                    total_len,
+                });
             }
             let touched = std::mem::take(&mut state.touched);
             if !touched.is_empty() {

@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// The origin has another representation: what is missing here will stay missing.
     pub(crate) is_superseded: bool,
     pub(crate) is_closed: bool,
+    /// The length has come with the end of the body, and the index does not know it yet.
+    pub(crate) is_length_new: bool,
     /// The index does not have the representation any more.
     pub(crate) is_removed: bool,
     pub(crate) accessed_unix: i64,
@@ -118,6 +120,7 @@ impl State {
             arrived_at: Tick::ZERO,
             is_superseded: false,
             is_closed: false,
+            is_length_new: false,
             is_removed: false,
             accessed_unix,
             pinned,

@@ -75,6 +75,7 @@ impl<S: ByteStore> FaultyByteStore<S> {
             Some(Fault::Unavailable) => {
                 Err(ByteStoreError::Unavailable("scripted: unavailable".into()))
             }
+            Some(Fault::Silent) => std::future::pending().await,
             Some(Fault::AppliedButUnavailable) => {
                 call.await?;
                 Err(ByteStoreError::Unavailable(

@@ -76,6 +76,7 @@ impl<S: ChunkStore> FaultyChunkStore<S> {
             Some(Fault::Unavailable) => {
                 Err(ChunkStoreError::Unavailable("scripted: unavailable".into()))
             }
+            Some(Fault::Silent) => std::future::pending().await,
             Some(Fault::AppliedButUnavailable) => {
                 call.await?;
                 Err(ChunkStoreError::Unavailable(

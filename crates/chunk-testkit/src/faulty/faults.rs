@@ -19,6 +19,8 @@ pub enum Fault {
     /// The call was carried out, and yet the caller is told that the store is unavailable: the
     /// connection broke after the commit.
     AppliedButUnavailable,
+    /// The call is not carried out, and never returns.
+    Silent,
 }
 
 /// The faults of one store: a handle whose clones are one. `M` names the store's methods.
