@@ -90,6 +90,15 @@ impl Setup {
     }
 }
 
+/// What answers that were cut before their end may have cost: of each, the piece that was on its way, of a block at
+/// most. It comes twice, or is the part of a block that is not recorded. Where nothing is cut, nothing.
+pub fn cost_of_cuts(world: &OriginWorld) -> u64 {
+    const PIECE: u64 = 64 * 1024;
+    let records = world.journal().records();
+    let cuts = records.iter().filter(|record| record.ended_by_peer);
+    cuts.count() as u64 * PIECE
+}
+
 pub fn key(name: &str) -> Arc<CacheKey> {
     Arc::new(CacheKey::new("", &format!("/{name}"), &[""; 0]).unwrap())
 }
