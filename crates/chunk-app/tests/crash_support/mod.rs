@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use chunk_testkit::origin::{OriginObject, ScriptedOrigin, verify_content};
+use chunk_testkit::origin::{Link, OriginObject, OriginWorld, ScriptedOrigin, verify_content};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -23,6 +23,9 @@ use self::strace::Tracing;
 /// How long anything may take before it counts as hanging. Nothing here needs a tenth of it; it is only
 /// there so that a hang is a failure and not a test that never ends.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// What the origin's sockets hold.
+const SEND_BUFFER: u64 = 64 * 1024;
 
 /// How often to look again at what has no event of its own.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -41,7 +44,9 @@ impl World {
             .enable_all()
             .build()
             .unwrap();
-        let origin = runtime.block_on(ScriptedOrigin::start()).unwrap();
+        let line = Link::new().send_buffer(u32::try_from(SEND_BUFFER).unwrap());
+        let started = ScriptedOrigin::start_with(OriginWorld::new(), line);
+        let origin = runtime.block_on(started).unwrap();
         for &(name, len) in objects {
             origin.put(OriginObject::new(name, len).header("Cache-Control", "max-age=3600"));
         }
@@ -50,6 +55,15 @@ impl World {
 
     pub(crate) fn sent(&self, object: &str) -> u64 {
         self.origin.journal().bytes_of(object)
+    }
+
+    /// What requests after the first `asked` brought, but for what was on its way when one was cut short
+    /// because another connection brings the rest.
+    pub(crate) fn sent_since(&self, object: &str, asked: usize) -> u64 {
+        let later = self.origin.journal().records_of(object).split_off(asked);
+        let sent: u64 = later.iter().map(|request| request.body_sent).sum();
+        let cut = later.iter().filter(|request| request.ended_by_peer);
+        sent.saturating_sub(cut.count() as u64 * SEND_BUFFER)
     }
 }
 
