@@ -194,14 +194,17 @@ impl Answerer {
         };
         let opened = match self.source.open(resource.clone(), first).await {
             // The first range has no byte, but the answer may be another than 416: a precondition comes
-            // first, a second range may have bytes, and without a range an empty file is a file.
-            Err(OpenError::Unsatisfiable { total_len })
-                if first != First::Nothing
-                    && (total_len.is_none()
-                        || preconditions::any(headers)
-                        || range.as_ref().is_none_or(|range| range.specs().len() > 1)) =>
-            {
-                self.source.open(resource, First::Nothing).await
+            // first, a second range may have bytes, and without a range an empty file is a file. And a 416
+            // names by its validators the file that it is about.
+            Err(error @ OpenError::Unsatisfiable { total_len }) if first != First::Nothing => {
+                let is_decided = total_len.is_some()
+                    && !preconditions::any(headers)
+                    && range.as_ref().is_some_and(|range| range.specs().len() == 1);
+                match self.source.open(resource, First::Nothing).await {
+                    // The origin has gone since; what it said of the range still holds.
+                    Err(_) if is_decided => Err(error),
+                    again => again,
+                }
             }
             other => other,
         };

@@ -118,6 +118,9 @@ async fn trap12_a_cold_range_past_the_end_is_a_416_with_the_size() {
             (416, Some("bytes */3000007")),
             "{range}"
         );
+        let named = ["etag", "last-modified"].map(|name| answer.field(name).is_some());
+        assert_eq!(named, [true; 2], "{range}");
+        assert_eq!(answer.field("accept-ranges"), Some("bytes"), "{range}");
     }
     assert_eq!(
         player

@@ -96,13 +96,13 @@ async fn vlc_goes_on_under_if_match_and_learns_the_size_from_a_416() {
         (answer.status(), answer.field("content-range")),
         (416, Some("bytes */100000"))
     );
-    assert_eq!(
-        film.journal().last(),
-        Some(&Event::Opened(First::Span {
-            start: 100_000,
-            end: None
-        }))
-    );
+    let past_the_end = First::Span {
+        start: 100_000,
+        end: None,
+    };
+    // The second time for what the file is, which takes none of its bytes.
+    let opened = [past_the_end, First::Nothing].map(Event::Opened);
+    assert!(film.journal().ends_with(&opened));
 
     let answer = player
         .get("/film.mkv", &["Range: bytes=0-", "If-Match: \"v0\""])

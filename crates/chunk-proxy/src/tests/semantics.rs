@@ -53,6 +53,10 @@ async fn trap12_a_suffix_is_the_end_and_past_the_end_is_a_416() {
             Some("bytes */1000"),
             "{range}"
         );
+        // It names the version it is about, so that a player can tell a shorter file from another one.
+        assert_eq!(answer.field("etag"), Some("\"v1\""), "{range}");
+        assert_eq!(answer.field("last-modified"), Some(MODIFIED), "{range}");
+        assert_eq!(answer.field("accept-ranges"), Some("bytes"), "{range}");
     }
 }
 
