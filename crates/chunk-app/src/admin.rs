@@ -13,11 +13,13 @@
 //! | POST | `/v1/handover` | lets go of the folder, unless it serves players |
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use chunk_proxy::HostNames;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -51,13 +53,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
 
-/// Which of the pages are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which of the pages are there, and for whom.
+#[derive(Clone, Debug)]
 enum Scope {
-    /// All, for the user whose socket it is.
+    /// All, for the user whose socket it is. No page in a browser reaches it.
     Orders,
-    /// `/healthz` and `/metrics`.
-    Pages,
+    /// `/healthz` and `/metrics`, for who asks by one of these names or by the address connected to.
+    Pages {
+        names: Arc<HostNames>,
+        local: Option<IpAddr>,
+    },
 }
 
 /// Answers orders on `listener` until the host closes, and finishes what is under way.
@@ -79,8 +84,9 @@ pub(crate) async fn serve_socket(listener: UnixListener, host: Arc<Host>) {
     finish(connections).await;
 }
 
-/// Answers the harmless pages on `listener` until the host closes.
-pub(crate) async fn serve_address(listener: TcpListener, host: Arc<Host>) {
+/// Answers the harmless pages on `listener`, under `names`, until the host closes.
+pub(crate) async fn serve_address(listener: TcpListener, names: HostNames, host: Arc<Host>) {
+    let names = Arc::new(names);
     let mut connections = JoinSet::new();
     let mut closing = host.closing();
     loop {
@@ -89,7 +95,11 @@ pub(crate) async fn serve_address(listener: TcpListener, host: Arc<Host>) {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(serve_connection(stream, Arc::clone(&host), Scope::Pages));
+                    let scope = Scope::Pages {
+                        names: Arc::clone(&names),
+                        local: stream.local_addr().ok().map(|address| address.ip()),
+                    };
+                    connections.spawn(serve_connection(stream, Arc::clone(&host), scope));
                 }
                 Err(error) => pause_after(&error).await,
             },
@@ -116,8 +126,8 @@ async fn serve_connection(
 ) {
     let mut closing = host.closing();
     let service = service_fn(move |request| {
-        let host = Arc::clone(&host);
-        async move { Ok::<_, Infallible>(answer(request, host, scope).await) }
+        let (host, scope) = (Arc::clone(&host), scope.clone());
+        async move { Ok::<_, Infallible>(answer(request, host, &scope).await) }
     });
     let mut connection = pin!(
         hyper::server::conn::http1::Builder::new()
@@ -138,10 +148,19 @@ async fn serve_connection(
     }
 }
 
-async fn answer(request: Request<Incoming>, host: Arc<Host>, scope: Scope) -> Response<Body> {
+async fn answer(request: Request<Incoming>, host: Arc<Host>, scope: &Scope) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let orders = match scope {
+        Scope::Orders => true,
+        Scope::Pages { names, local } => {
+            if let Err(status) = names.admit(&parts, *local) {
+                let text = "this address does not answer to that host name\n".to_owned();
+                return page(status, "text/plain", text);
+            }
+            false
+        }
+    };
     let local = Local(Arc::clone(&host));
-    let orders = scope == Scope::Orders;
     let result = match (&parts.method, parts.uri.path()) {
         (&Method::GET, "/healthz") => return health(&host),
         (&Method::GET, "/metrics") => {

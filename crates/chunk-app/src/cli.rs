@@ -63,7 +63,7 @@ pub(crate) struct Serve {
     /// A further address for /healthz and /metrics alone [default: none]
     #[arg(long, value_name = "ADDRESS", env = "CHUNKD_ADMIN_LISTEN")]
     pub(crate) admin_listen: Option<Address>,
-    /// A further host name that players may use for this server; repeatable
+    /// A further host name that players, or whoever asks for metrics, may use for this server; repeatable
     #[arg(
         long = "host",
         value_name = "NAME",

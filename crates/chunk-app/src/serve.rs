@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chunk_proxy::HostNames;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::failure::{Failure, Outcome};
@@ -50,6 +51,7 @@ pub(crate) async fn serve(settings: &Settings, serve: &ServeSettings) -> Outcome
             tracing::info!("health and metrics on http://{address}/");
             Some(tokio::spawn(admin::serve_address(
                 listener,
+                HostNames::new(serve.hosts.clone()),
                 Arc::clone(&host),
             )))
         }

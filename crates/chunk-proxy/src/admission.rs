@@ -8,9 +8,34 @@ use http::header::{
     ORIGIN, VARY,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::config::{Cors, ProxyConfig};
+
+/// The names a server answers to: against pages that reach it by a name of their own that somebody pointed at
+/// this machine (DNS rebinding), for servers beside a [`Proxy`](crate::Proxy) that are to keep to the same rule.
+#[derive(Clone, Debug, Default)]
+pub struct HostNames(Vec<String>);
+
+impl HostNames {
+    /// The loopback names and addresses, the address connected to, and `listed`, without ports.
+    #[must_use]
+    pub const fn new(listed: Vec<String>) -> Self {
+        Self(listed)
+    }
+
+    /// Whether a request with this head, on a connection to `local`, is for one of the names.
+    ///
+    /// # Errors
+    /// The status to answer with: 421 to another name, 400 where there is none, or several, or no `http` target.
+    pub fn admit(&self, head: &Parts, local: Option<IpAddr>) -> Result<(), StatusCode> {
+        match admit(&self.0, head, local) {
+            Ok(_) => Ok(()),
+            Err(NotAdmitted::ForeignHost) => Err(StatusCode::MISDIRECTED_REQUEST),
+            Err(NotAdmitted::Host | NotAdmitted::Scheme) => Err(StatusCode::BAD_REQUEST),
+        }
+    }
+}
 
 /// Why a request is not looked at further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +52,7 @@ pub(crate) enum NotAdmitted {
 ///
 /// An absolute target beats the `Host` field (RFC 9112, 3.2.2).
 pub(crate) fn admit(
-    config: &ProxyConfig,
+    hosts: &[String],
     head: &Parts,
     local: Option<IpAddr>,
 ) -> Result<Option<String>, NotAdmitted> {
@@ -47,7 +72,7 @@ pub(crate) fn admit(
         return Ok(None);
     };
     let host = host_of(authority).ok_or(NotAdmitted::Host)?;
-    if is_ours(config, host, local) {
+    if is_ours(hosts, host, local) {
         Ok(Some(authority.to_ascii_lowercase()))
     } else {
         Err(NotAdmitted::ForeignHost)
@@ -76,7 +101,7 @@ fn host_of(authority: &str) -> Option<&str> {
 
 /// The loopback names, the address the client connected to, and the list. Every other name may be one
 /// that somebody pointed at this machine so that a page can read from it.
-fn is_ours(config: &ProxyConfig, host: &str, local: Option<IpAddr>) -> bool {
+fn is_ours(hosts: &[String], host: &str, local: Option<IpAddr>) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     if let Ok(address) = name.parse::<IpAddr>() {
         let address = address.to_canonical();
@@ -85,10 +110,7 @@ fn is_ours(config: &ProxyConfig, host: &str, local: Option<IpAddr>) -> bool {
         }
     }
     name.eq_ignore_ascii_case("localhost")
-        || config
-            .hosts
-            .iter()
-            .any(|listed| listed.eq_ignore_ascii_case(name))
+        || hosts.iter().any(|listed| listed.eq_ignore_ascii_case(name))
 }
 
 /// Where a request comes from, as its browser tells.
@@ -187,7 +209,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        admit(&config(), &head, Some("192.0.2.7".parse().unwrap()))
+        admit(&config().hosts, &head, Some("192.0.2.7".parse().unwrap()))
     }
 
     fn host(host: &str) -> Result<Option<String>, NotAdmitted> {

@@ -54,6 +54,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use admission::HostNames;
 pub use config::{ConfigError, Cors, Mount, PartitionKey, ProxyConfig};
 pub use observe::{LatencyHistogram, ProxyStatistics};
 pub use range_header::{RangeHeader, RangeSpec, Selection};

@@ -102,6 +102,14 @@ pub(crate) async fn begin(
     Begun::new(io, &request).await
 }
 
+/// The answer to `GET target`, asked of `address` under the name `host`.
+pub(crate) async fn get_as(address: SocketAddr, host: &str, target: &str) -> Answer {
+    let io = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let begun = Begun::new(io, &request).await.unwrap();
+    begun.finish().await.unwrap()
+}
+
 /// Asks for all of `target`, or the range that `fields` name.
 pub(crate) async fn get(address: SocketAddr, target: &str, fields: &str) -> Answer {
     let begun = begin(address, target, fields).await.unwrap();

@@ -122,6 +122,39 @@ async fn health_and_metrics_are_on_the_socket_and_on_an_address_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fault42_the_admin_address_answers_to_its_own_names_only() {
+    let bench = Bench::new().await;
+    let url = bench.origin.url();
+    let pages = ["--admin-listen", "127.0.0.1:0", "--host", "Media.example"];
+    let arguments = [&["--origin", url.as_str()], &pages[..]].concat();
+    let mut server = bench.serve_with(&arguments).await;
+    let line = server.logged("health and metrics on").await;
+    let admin = line.split("http://").nth(1).unwrap();
+    let admin = admin.trim_end_matches('/').parse().unwrap();
+    for (host, status) in [
+        ("localhost", 200),
+        ("127.0.0.1:9", 200),
+        ("media.example:9090", 200),
+        ("rebound.example", 421),
+        ("localhost.rebound.example", 421),
+        ("media.example, localhost", 400),
+    ] {
+        for page in ["/healthz", "/metrics"] {
+            let answer = http::get_as(admin, host, page).await;
+            assert_eq!(answer.status, status, "{host}{page}");
+            assert_eq!(
+                answer.text().contains("chunkd_"),
+                status == 200 && page == "/metrics"
+            );
+        }
+    }
+    // The socket is in a folder that only its user can enter; no name can be pointed at it.
+    let answer = http::order(&bench.folder(), "GET", "/healthz", "").await;
+    assert_eq!(answer.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_does_not_answer_is_a_warning() {
     let mut bench = Bench::with("a", 10).await;
     bench.origin.close().await;
