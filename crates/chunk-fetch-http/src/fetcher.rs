@@ -8,16 +8,17 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use chunk_core::LastModified;
 use chunk_ports::{
-    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Verdict,
+    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Verdict, Wanted,
 };
 use futures_util::TryStreamExt as _;
-use http::HeaderMap;
-use http::header::LOCATION;
+use http::header::{CONTENT_RANGE, LOCATION, RANGE};
+use http::{HeaderMap, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::{Accepted, Head, is_media_path, refused};
 use crate::body::CheckedBody;
 use crate::config::{BuildError, OriginConfig};
+use crate::content_range::ContentRange;
 use crate::failure::{Side, before_head, within_body};
 use crate::lookup::{Lookup, Reach, SystemLookup};
 use crate::memo::Place;
@@ -34,6 +35,8 @@ use crate::{memo, redirect, request};
 ///   the path ends like a media file's, it is [`FetchError::Refused`].
 /// - A whole file in answer to [`Condition::Continue`] is taken, from 0, only if it names the known validator.
 /// - A 206 may end earlier than asked; one that starts elsewhere or ends later is refused.
+/// - A 416 that can only be about a file without bytes is asked again without the range, so that such a file has
+///   its validators and media type as any other.
 /// - A continuation goes straight to where the stable URL led within the last minute; where that is refused
 ///   or gone, and in any other call, the stable URL is asked, so that an expired redirect is never used twice.
 /// - Requests beyond the origin's connection cap wait for a place, in the order they came.
@@ -114,7 +117,7 @@ impl ChunkFetcher for HttpFetcher {
         let origin = self.origin(request.resource.key.origin())?;
         let url = origin.url(&request.resource)?;
         let media_expected = is_media_path(url.path());
-        let range = request::fields(request.wanted, &request.condition)?;
+        let mut range = request::fields(request.wanted, &request.condition)?;
         let own_fields = origin.own_fields(&request.resource);
         let permit = permit(origin).await?;
 
@@ -131,12 +134,19 @@ impl ChunkFetcher for HttpFetcher {
             Ok(Some(reached)) => reached,
             Ok(None) => {
                 origin.memo.forget(&asked);
-                ask(origin, Place::stable(url), &own_fields, &range).await?
+                ask(origin, Place::stable(url.clone()), &own_fields, &range).await?
             }
             Err(error) => {
                 origin.memo.forget(&asked);
                 return Err(error);
             }
+        };
+        let reached = if is_of_empty_file(&reached.answer, &request) {
+            // Such an answer says nothing of the file but that it has no bytes. Without the range it is described.
+            range.remove(RANGE);
+            ask(origin, Place::stable(url), &own_fields, &range).await?
+        } else {
+            reached
         };
         let Reached {
             answer,
@@ -199,6 +209,24 @@ pub(crate) async fn permit(origin: &Origin) -> Result<OwnedSemaphorePermit, Fetc
         .acquire_owned()
         .await
         .map_err(|closed| FetchError::Unreachable(Box::new(closed)))
+}
+
+/// Whether an answer is the 416 that some servers give to every range of a file without bytes: to one from the
+/// first byte or to the end, which any other file has.
+fn is_of_empty_file(answer: &Answer, request: &FetchRequest) -> bool {
+    let is_from_an_end = matches!(
+        request.wanted,
+        Wanted::Span { start: 0, .. } | Wanted::Suffix { .. }
+    );
+    let said = answer.head.headers.get(CONTENT_RANGE);
+    let said = said.and_then(|value| ContentRange::parse(value.to_str().ok()?));
+    answer.head.status == StatusCode::RANGE_NOT_SATISFIABLE
+        && is_from_an_end
+        && !matches!(request.condition, Condition::Continue(_))
+        && matches!(
+            said,
+            None | Some(ContentRange::Unsatisfied { total_len: 0 })
+        )
 }
 
 /// An answer that is no redirect, and where it was found.

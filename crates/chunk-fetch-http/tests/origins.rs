@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_fetch_http::{BuildError, HttpFetcher, Lookup, OriginConfig};
-use chunk_ports::{ChunkFetcher, FetchError, Secret};
+use chunk_ports::{
+    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, Secret, Wanted,
+};
 use chunk_testkit::origin::{Fault, OriginObject, ScriptedOrigin, When};
 use support::{assert_untold, drain, fetch, resource, span, whole_chain};
 use tokio::time::Instant;
@@ -23,6 +25,50 @@ async fn origin() -> ScriptedOrigin {
 
 fn fetcher(config: OriginConfig) -> HttpFetcher {
     HttpFetcher::builder().origin("", config).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_file_is_known_by_its_fields_although_every_range_of_it_is_a_416() {
+    let origin = origin().await;
+    let empty = OriginObject::new("empty", 0).content_type("text/plain");
+    let described = empty.representation();
+    origin.put(empty);
+    let fetcher = fetcher(OriginConfig::new(origin.url()));
+    let ask = |wanted, condition| {
+        let resource = resource("/empty", "/empty");
+        fetcher.fetch(FetchRequest {
+            resource,
+            wanted,
+            condition,
+        })
+    };
+    let from_start = Wanted::Span {
+        start: 0,
+        end: Some(1),
+    };
+    for wanted in [from_start, Wanted::Suffix { len: 5 }] {
+        let before = origin.journal().requests();
+        let outcome = ask(wanted, Condition::Any).await.unwrap();
+        let FetchOutcome::Body(fetched) = &outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!((fetched.start, fetched.end), (0, Some(0)));
+        assert_eq!(fetched.representation, described);
+        assert_eq!(drain(outcome).await.unwrap(), []);
+        assert_eq!(origin.journal().requests(), before + 2);
+    }
+    // A range that starts later may be past the end of any file, and costs one request.
+    let later = Wanted::Span {
+        start: 5,
+        end: None,
+    };
+    let before = origin.journal().requests();
+    let error = ask(later, Condition::Any).await.unwrap_err();
+    assert!(matches!(
+        error,
+        FetchError::Unsatisfiable { total_len: Some(0) }
+    ));
+    assert_eq!(origin.journal().requests(), before + 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,9 @@ pub type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, FetchError>> + Sen
 /// Fetches byte ranges from origins.
 ///
 /// # Contract
-/// - **One call, one request** to the origin (redirects apart). Retrying is the caller's decision.
+/// - **One call, one request** to the origin. Retrying is the caller's decision. Apart from that are redirects, and
+///   a second request without a range where a 416 to a range from either end says that the file is empty: it names
+///   neither validators nor media type.
 /// - **Right or refused.** The bytes in the body are those of the named range of the named
 ///   representation. An answer with another start, a contradictory `Content-Range`, a content coding,
 ///   several parts, or (under [`Condition::Continue`]) another representation is an error, never a body.

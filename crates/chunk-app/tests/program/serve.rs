@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use chunk_testkit::origin::{Fault, When, verify_content};
+use chunk_testkit::origin::{Fault, OriginObject, When, verify_content};
 use rustix::process::Signal;
 
 use crate::http;
@@ -50,6 +50,50 @@ async fn a_file_comes_through_byte_for_byte_and_the_second_time_from_here() {
     let whole = server.get("/film.mkv", "").await;
     assert_eq!(verify_content("film.mkv", 1, 0, &whole.body), Ok(()));
     assert_eq!(bench.origin.journal().bytes_of("film.mkv"), sent);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_bytes_is_a_file_at_an_origin_that_refuses_every_range_of_it() {
+    let bench = Bench::new().await;
+    let empty = OriginObject::new("empty.txt", 0).content_type("text/plain");
+    let tag = empty.etag().unwrap();
+    bench.origin.put(empty);
+    let server = bench.serve().await;
+    for (field, status) in [
+        (String::new(), 200),
+        ("Range: bytes=-5".to_owned(), 200),
+        ("Range: bytes=0-".to_owned(), 416),
+        ("Range: bytes=7-".to_owned(), 416),
+        (format!("If-None-Match: {tag}"), 304),
+        (format!("If-Match: {tag}"), 200),
+        ("If-Match: \"another\"".to_owned(), 412),
+    ] {
+        let line = if field.is_empty() {
+            String::new()
+        } else {
+            format!("{field}\r\n")
+        };
+        // In a cache that has never met it, and in one that has.
+        let cold = Bench::new().await;
+        let empty = OriginObject::new("empty.txt", 0).content_type("text/plain");
+        cold.origin.put(empty);
+        let first = cold.serve().await;
+        for answer in [
+            first.get("/empty.txt", &line).await,
+            server.get("/empty.txt", &line).await,
+        ] {
+            assert_eq!(answer.status, status, "{field}");
+            assert_eq!(answer.header("etag"), Some(tag.as_str()), "{field}");
+            assert!(answer.header("last-modified").is_some(), "{field}");
+            if status == 200 {
+                assert_eq!(answer.header("content-type"), Some("text/plain"), "{field}");
+                assert_eq!(answer.header("content-length"), Some("0"), "{field}");
+                assert!(answer.body.is_empty(), "{field}");
+            }
+        }
+        first.stop().await;
+    }
     server.stop().await;
 }
 
@@ -219,7 +263,7 @@ async fn fault45_another_server_under_the_same_name_never_lends_its_bytes() {
     assert_eq!(server.get("/a", "").await.body.len(), 100_000);
     server.stop().await;
     let other = Bench::new().await;
-    let object = chunk_testkit::origin::OriginObject::new("a", 100_000).version(2);
+    let object = OriginObject::new("a", 100_000).version(2);
     other
         .origin
         .put(object.header("Cache-Control", "max-age=3600"));
