@@ -72,6 +72,7 @@ pub(crate) async fn read_checked(
         epoch,
     };
     let len = usize::try_from(blocks.len()).unwrap_or(usize::MAX);
+    let distrusts = live.distrusts();
     let read = inner.bytes.read(key, blocks.start() - start, len).await;
     let bytes = match read {
         Ok(bytes) => bytes.unwrap_or_default(),
@@ -80,7 +81,7 @@ pub(crate) async fn read_checked(
             Bytes::new()
         }
     };
-    let good_end = check(inner, live, place, blocks, &bytes);
+    let good_end = check(inner, live, place, blocks, &bytes, distrusts);
     if good_end <= position {
         return Ok(None);
     }
@@ -132,6 +133,7 @@ fn check(
     place: Place,
     blocks: ByteRange,
     bytes: &Bytes,
+    distrusts: u64,
 ) -> u64 {
     let per_segment = place.segment_size / BLOCK_SIZE;
     for block in blocks.start() / BLOCK_SIZE..=blocks.last() / BLOCK_SIZE {
@@ -159,7 +161,7 @@ fn check(
             forget(inner, live, range.start(), range.len());
             return range.start();
         }
-        live.lock().trusted.insert(range);
+        live.trust(range, distrusts);
     }
     blocks.end()
 }

@@ -5,7 +5,7 @@
 
 mod state;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -72,6 +72,8 @@ pub(crate) struct Live {
     /// Held shared during a write, and alone while bytes are being given up.
     pub(crate) writing: RwLock<()>,
     readers: AtomicUsize,
+    /// Raised with each loss of trust in stored bytes, so that who holds bytes read before can tell.
+    distrusts: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -103,6 +105,7 @@ impl Live {
             generation: watch::Sender::new(Generation::Pending),
             writing: RwLock::new(()),
             readers: AtomicUsize::new(0),
+            distrusts: AtomicU64::new(0),
             state: Mutex::new(State::new(resource, pinned, accessed_unix, memory)),
         }
     }
@@ -352,6 +355,27 @@ impl Live {
     pub(crate) fn forget(&self, range: ByteRange) {
         let mut state = self.lock();
         state.forget(range);
+    }
+
+    /// Stored bytes were found to be bad: they are checked again before they are served.
+    pub(crate) fn distrust(&self, range: ByteRange) {
+        let mut state = self.lock();
+        state.trusted.remove(range);
+        self.distrusts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often that has happened: what was read from the store at another count may be bad.
+    pub(crate) fn distrusts(&self) -> u64 {
+        self.distrusts.load(Ordering::Acquire)
+    }
+
+    /// Stored bytes have been checked, beginning at a time when [`Self::distrusts`] was `since`. They are not
+    /// trusted where a later check may have found them bad.
+    pub(crate) fn trust(&self, range: ByteRange, since: u64) {
+        let mut state = self.lock();
+        if self.distrusts() == since {
+            state.trusted.insert(range);
+        }
     }
 
     /// Whoever waits now waits in vain.

@@ -49,6 +49,8 @@ pub struct ChunkReader {
     end: Option<u64>,
     /// Bytes taken from the store and not handed out yet.
     rest: Bytes,
+    /// How often stored bytes had lost trust when these were taken.
+    rest_since: u64,
     store_read: Option<StoreRead>,
     token: Option<Token>,
     /// The source's failures when the present wait began.
@@ -116,6 +118,7 @@ impl ChunkReader {
             position,
             end,
             rest: Bytes::new(),
+            rest_since: 0,
             store_read: None,
             token: None,
             seen_failures,
@@ -240,6 +243,10 @@ impl ChunkReader {
             return Poll::Ready(Some(Ok(Bytes::new())));
         }
         loop {
+            if !self.rest.is_empty() && self.rest_since != self.live.distrusts() {
+                // A check has found stored bytes bad since; it may be these.
+                self.rest = Bytes::new();
+            }
             if !self.rest.is_empty() {
                 let bytes = self.rest.split_to(self.rest.len().min(max));
                 return Poll::Ready(Some(Ok(self.hand_out(bytes))));
@@ -285,6 +292,8 @@ impl ChunkReader {
     /// Looks for the byte at the position; registers for it where it is missing, under the same lock.
     fn poll_find(&mut self, cx: &mut Context<'_>, room: u64) -> Poll<Result<Bytes, ReadError>> {
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(STORE_READ);
+        // Before the look at what is trusted, and before the read.
+        self.rest_since = self.live.distrusts();
         let generation = self.live.generation_now();
         let live = Arc::clone(&self.live);
         let (position, is_waiting) = (self.position, self.waiting_since.is_some());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_core::scheduler::Input;
+use chunk_core::{ByteRange, GenerationId};
 use chunk_ports::{EntryRecord, GenerationRecord, SegmentKey, SegmentRecord, StoreWrite};
 
 use crate::counters::add;
@@ -22,7 +23,8 @@ const ROUND_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl ChunkManager {
     /// Checks every recorded block against its checksum; with `repair`, forgets the bad ones, so that they
-    /// are fetched again when they are next wanted.
+    /// are fetched again when they are next wanted. Without, they stay recorded until they are next wanted, and
+    /// are not served either.
     ///
     /// # Errors
     /// [`ManagerError`].
@@ -78,6 +80,7 @@ impl ChunkManager {
             }
             add(&self.inner.counters.checksum_failures, 1);
             if let Some(range) = place.block(block) {
+                self.distrust(current.id, range);
                 report
                     .bad
                     .push(BadBlock::new(Arc::clone(&entry.key), range));
@@ -88,6 +91,16 @@ impl ChunkManager {
             self.forget_blocks(entry, place, row, &bad).await?;
         }
         Ok(())
+    }
+
+    /// Whether or not it is to be repaired, nobody is served what is known to be bad: the next read of the block
+    /// checks it and fetches it again.
+    fn distrust(&self, generation: GenerationId, range: ByteRange) {
+        for live in self.inner.all_lives() {
+            if live.generation_now() == Some(generation) {
+                live.distrust(range);
+            }
+        }
     }
 
     async fn is_good(
@@ -134,7 +147,7 @@ impl ChunkManager {
         entry: &EntryRecord,
         place: Place,
         row: SegmentRecord,
-        bad: &[(u64, chunk_core::ByteRange)],
+        bad: &[(u64, ByteRange)],
     ) -> Result<(), ManagerError> {
         // Nobody opens it by rows that are about to change.
         let settled = self.inner.entries.write().await;

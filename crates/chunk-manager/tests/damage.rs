@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::GenerationId;
-use chunk_manager::{First, ManagerError, Priority};
+use chunk_manager::{First, ManagerError, Opened, Priority};
 use chunk_ports::{ByteStore, ChunkStore, SegmentKey};
 use chunk_store_memory::{MemoryByteStore, MemoryChunkStore};
 use chunk_testkit::faulty::{
@@ -118,6 +118,70 @@ async fn fault18_verify_repairs_whether_or_not_the_entry_is_open() {
         assert_eq!(read_to_end(&mut opened.reader, 1).await, LEN);
         assert_eq!(rig.world.journal().bytes_of(FILM), BLOCK);
     }
+}
+
+/// A film that this manager has fetched and recorded whole, and of which one block then rots. Its bytes are
+/// trusted: they are not checked again when they are read.
+async fn rotten(setup: &Setup, at: u64) -> (Rig, Opened) {
+    let rig = setup.start().await;
+    let mut opened = rig.open(0, None).await;
+    assert_eq!(read_to_end(&mut opened.reader, 1).await, LEN);
+    settle().await;
+    let key = segment(setup, u32::try_from(at / MIB).unwrap()).await;
+    let mut wrong = content(FILM, 1, at, 1);
+    wrong[0] ^= 1;
+    let wrong = vec![wrong.into()];
+    setup.bytes.write(key, at % MIB, wrong).await.unwrap();
+    rig.world.journal().clear();
+    (rig, opened)
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault18_what_a_check_finds_bad_is_not_served_again_though_it_was_trusted() {
+    for repair in [false, true] {
+        let setup = setup(LEN);
+        let (rig, mut opened) = rotten(&setup, 15 * BLOCK + 77).await;
+        let report = rig.manager.verify(repair).await.unwrap();
+        assert_eq!(report.bad.len(), 1);
+        assert_eq!(report.bad[0].range.start(), 15 * BLOCK);
+        opened.reader.seek_to(0);
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, LEN);
+        assert_eq!(rig.world.journal().bytes_of(FILM), BLOCK, "it alone");
+        settle().await;
+        let report = rig.manager.verify(false).await.unwrap();
+        assert!(report.bad.is_empty(), "{report:?}");
+        assert_eq!(report.bytes, LEN, "it is recorded again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault18_what_a_check_finds_bad_is_an_error_while_the_origin_is_away() {
+    for repair in [false, true] {
+        let setup = setup(LEN);
+        let (rig, mut opened) = rotten(&setup, 15 * BLOCK + 77).await;
+        rig.world.cut_line();
+        assert_eq!(rig.manager.verify(repair).await.unwrap().bad.len(), 1);
+        opened.reader.seek_to(0);
+        read_exact(&mut opened.reader, 1, 15 * BLOCK).await;
+        let refused = opened.reader.next(1).await;
+        assert!(refused.is_err(), "{refused:?}");
+        // Its neighbours are served all the same.
+        opened.reader.seek_to(16 * BLOCK);
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, LEN - 16 * BLOCK);
+        rig.world.mend_line();
+        opened.reader.seek_to(15 * BLOCK);
+        read_exact(&mut opened.reader, 1, BLOCK).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault18_what_a_reader_has_taken_from_the_disk_is_dropped_when_a_check_finds_it_bad() {
+    let setup = setup(LEN);
+    let (rig, mut opened) = rotten(&setup, 15 * BLOCK + 77).await;
+    opened.reader.seek_to(15 * BLOCK);
+    read_exact(&mut opened.reader, 1, 10).await;
+    assert_eq!(rig.manager.verify(false).await.unwrap().bad.len(), 1);
+    read_exact(&mut opened.reader, 1, 2 * BLOCK).await;
 }
 
 #[tokio::test(start_paused = true)]
