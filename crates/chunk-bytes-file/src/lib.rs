@@ -40,6 +40,8 @@ mod lock;
 mod names;
 mod segment;
 mod store;
+#[cfg(target_os = "linux")]
+mod window;
 
 pub use lock::{FolderLock, FolderLockError};
 pub use store::{FileByteStore, FileByteStoreOptions};

@@ -76,6 +76,38 @@ impl Segment {
         })
     }
 
+    /// Whether the page of the byte at `offset` is in the page cache, and the file reaches there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_resident(&self, offset: u64) -> bool {
+        if i64::try_from(offset).is_err() {
+            // To `preadv2` an offset of all ones is the current position.
+            return false;
+        }
+        let read = rustix::io::preadv2(
+            &self.file,
+            &mut [io::IoSliceMut::new(&mut [0])],
+            offset,
+            rustix::io::ReadWriteFlags::NOWAIT,
+        );
+        read == Ok(1)
+    }
+
+    /// Puts up to `len` bytes at `offset` into a socket; none where the file ends.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn send(
+        &self,
+        socket: std::os::fd::BorrowedFd<'_>,
+        mut offset: u64,
+        len: usize,
+    ) -> io::Result<usize> {
+        Ok(rustix::fs::sendfile(
+            socket,
+            &self.file,
+            Some(&mut offset),
+            len,
+        )?)
+    }
+
     /// Reads until there are `len` bytes or the file ends. `have` holds those read before.
     pub(crate) fn read(&self, offset: u64, len: usize, mut have: Vec<u8>) -> io::Result<Vec<u8>> {
         let size = self.file.metadata()?.len();

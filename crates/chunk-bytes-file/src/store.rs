@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::GenerationId;
+#[cfg(target_os = "linux")]
+use chunk_ports::Window;
 use chunk_ports::{ByteStore, ByteStoreError, SegmentKey};
 
 use crate::descriptors::{Descriptors, Room};
@@ -17,6 +19,8 @@ use crate::error::{distrusted, failed, failed_flush};
 use crate::layout::{Layout, Opened};
 use crate::names::DurableFolders;
 use crate::segment::{Cached, Segment};
+#[cfg(target_os = "linux")]
+use crate::window::FileWindow;
 
 /// How often a file is looked up again because something was removed meanwhile.
 const LOOK_UPS: usize = 64;
@@ -170,6 +174,12 @@ impl ByteStore for FileByteStore {
         .await
     }
 
+    #[cfg(target_os = "linux")]
+    fn window(&self, key: SegmentKey, offset: u64, len: usize) -> Option<Box<dyn Window>> {
+        let window = FileWindow::new(&self.shared, key, offset, len)?;
+        Some(Box::new(window))
+    }
+
     async fn flush(&self, key: SegmentKey) -> Result<(), ByteStoreError> {
         self.blocking(move |shared| shared.flush(key)).await
     }
@@ -199,10 +209,10 @@ impl ByteStore for FileByteStore {
 }
 
 /// What the clones of a store share. Its methods wait for disks.
-struct Shared {
+pub(crate) struct Shared {
     root: PathBuf,
     layout: Layout,
-    descriptors: Descriptors,
+    pub(crate) descriptors: Descriptors,
     folders: DurableFolders,
     /// The segments of which a flush has failed.
     distrusted: Mutex<HashSet<SegmentKey>>,

@@ -80,7 +80,7 @@ pub use entry::{Entry, Opened};
 pub use error::{ManagerError, OpenError, ReadError, StartError, WaitError};
 pub use manager::ChunkManager;
 pub use options::{First, Limits};
-pub use reader::ChunkReader;
+pub use reader::{ChunkReader, Piece};
 pub use status::{BadBlock, EntryState, EntryStatus, LevelStatistics, Statistics, VerifyReport};
 pub use subscription::ChunkSubscription;
 pub use timeline::{Cause, Happening, Moment, Part, Timeline, Whereabouts};

@@ -201,12 +201,13 @@ impl Live {
         !self.lock().positions.is_empty()
     }
 
-    pub(crate) fn reader_went(&self, reader: ReaderId, mut token: Option<Token>) {
+    /// Returns whether it was the last one.
+    pub(crate) fn reader_went(&self, reader: ReaderId, mut token: Option<Token>) -> bool {
         let mut state = self.lock();
         state.positions.remove(&reader);
         state.waiters.remove(&mut token);
         drop(state);
-        self.readers.fetch_sub(1, Ordering::AcqRel);
+        self.readers.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// The index's number for this representation, once it has one; `None` where it never will.

@@ -1,7 +1,8 @@
 //! A reader: bytes in order, as soon as they have arrived.
 
+mod traits;
+
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,9 +10,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use chunk_core::scheduler::{Input, ReaderId, Start};
-use chunk_core::{BLOCK_SIZE, Tick};
+use chunk_core::{ByteRange, Tick};
+use chunk_ports::Window;
 use futures_core::Stream;
-use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 
 use crate::checked::{read_checked, read_trusted};
 use crate::counters::add;
@@ -27,10 +28,25 @@ use crate::waiting::Look;
 const REPORT_EVERY: u64 = 256 * 1024;
 /// The most bytes taken from the byte store at once.
 const STORE_READ: usize = 256 * 1024;
+/// The most bytes in one window: a socket takes about as many at once.
+const WINDOW: usize = 1024 * 1024;
 /// Pauses below this are not worth telling: a socket buffer draining.
 const SHORTEST_IDLE: Duration = Duration::from_millis(10);
 /// A wait above this counts as a stall: two and a half frames at 25 a second.
 const STALL: Duration = Duration::from_millis(100);
+
+/// Bytes on their way to a socket.
+#[derive(Debug)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "whoever sends them has to know how, each way"
+)]
+pub enum Piece {
+    /// Here they are.
+    Bytes(Bytes),
+    /// The byte store puts them there by itself.
+    Window(Box<dyn Window>),
+}
 
 type StoreRead = Pin<Box<dyn Future<Output = Result<Option<Bytes>, ReadError>> + Send>>;
 
@@ -47,11 +63,18 @@ pub struct ChunkReader {
     position: u64,
     /// Exclusive.
     end: Option<u64>,
+    /// Whether the scheduler knows of it. A reader of bytes that are all there has nothing to ask for, and
+    /// there may be many thousands of them a second.
+    is_scheduled: bool,
+    /// What it was told to play at.
+    rate: Option<u64>,
     /// Bytes taken from the store and not handed out yet.
     rest: Bytes,
     /// How often stored bytes had lost trust when these were taken.
     rest_since: u64,
     store_read: Option<StoreRead>,
+    /// Whether a window has failed here, so that the next bytes are to be read.
+    is_windowless: bool,
     token: Option<Token>,
     /// The source's failures when the present wait began.
     seen_failures: u64,
@@ -104,22 +127,19 @@ impl ChunkReader {
             Purpose::Order => live.orderer_came(),
         }
         add(&inner.counters.readers, 1);
-        inner.tell(Input::ReaderOpened {
-            reader: id,
-            source: live.source,
-            start,
-            end,
-        });
-        Self {
+        let mut reader = Self {
             inner,
             live,
             id,
             start,
             position,
             end,
+            is_scheduled: false,
+            rate: None,
             rest: Bytes::new(),
             rest_since: 0,
             store_read: None,
+            is_windowless: false,
             token: None,
             seen_failures,
             waiting_since: None,
@@ -131,6 +151,42 @@ impl ChunkReader {
             idle: Duration::ZERO,
             reported: position,
             seek_to: None,
+        };
+        // Filling goes on for as long as the scheduler knows of a reader.
+        if reader.inner.fill || !reader.has_all() {
+            reader.schedule();
+        }
+        reader
+    }
+
+    /// Whether everything that it may still read is there.
+    fn has_all(&self) -> bool {
+        let state = self.live.lock();
+        let end = match (self.end, state.total_len()) {
+            (Some(end), Some(total_len)) => end.min(total_len),
+            (_, None) => return false,
+            (None, Some(total_len)) => total_len,
+        };
+        ByteRange::try_new(self.position, end)
+            .is_none_or(|range| state.readable.contains_range(range))
+    }
+
+    /// Makes the reader known to the scheduler, if it is not yet.
+    fn schedule(&mut self) {
+        if std::mem::replace(&mut self.is_scheduled, true) {
+            return;
+        }
+        self.inner.tell(Input::ReaderOpened {
+            reader: self.id,
+            source: self.live.source,
+            start: self.start,
+            end: self.end,
+        });
+        if self.rate.is_some() {
+            self.inner.tell(Input::ReaderRate {
+                reader: self.id,
+                rate: self.rate,
+            });
         }
     }
 
@@ -181,6 +237,13 @@ impl ChunkReader {
         self.end = Some(end);
         self.rest
             .truncate(usize::try_from(end.saturating_sub(self.position)).unwrap_or(usize::MAX));
+        if !self.is_scheduled {
+            if !self.has_all() {
+                self.start = Start::At(self.position);
+                self.schedule();
+            }
+            return;
+        }
         self.inner.tell(Input::ReaderBounded {
             reader: self.id,
             end: Some(end),
@@ -189,10 +252,13 @@ impl ChunkReader {
 
     /// Tells how many bytes a second the media plays at, where the caller knows; measured otherwise.
     pub fn set_rate(&mut self, bytes_per_second: u64) {
-        self.inner.tell(Input::ReaderRate {
-            reader: self.id,
-            rate: Some(bytes_per_second),
-        });
+        self.rate = Some(bytes_per_second);
+        if self.is_scheduled {
+            self.inner.tell(Input::ReaderRate {
+                reader: self.id,
+                rate: self.rate,
+            });
+        }
     }
 
     /// Goes on at `position`. What was being fetched ahead of the former position is no longer wanted.
@@ -217,10 +283,15 @@ impl ChunkReader {
         self.idle = Duration::ZERO;
         self.note_position();
         self.inner.space.change();
-        self.inner.tell(Input::ReaderSought {
-            reader: self.id,
-            position,
-        });
+        if self.is_scheduled {
+            self.inner.tell(Input::ReaderSought {
+                reader: self.id,
+                position,
+            });
+        } else if !self.has_all() {
+            self.start = Start::At(position);
+            self.schedule();
+        }
     }
 
     /// The next bytes: at least one and at most `max`, `None` at the end. Cancel-safe.
@@ -270,16 +341,52 @@ impl ChunkReader {
             let Some(room) = self.room() else {
                 return Poll::Ready(None);
             };
-            match ready!(self.poll_find(cx, room)) {
-                Ok(bytes) => self.rest = bytes,
+            match ready!(self.poll_find(cx, room, STORE_READ)) {
+                Ok(found) => self.take_up(found, room),
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
     }
 
+    /// [`Self::poll_next_bytes`] for a socket: where the byte store can put the bytes there by itself, they
+    /// do not pass through memory. What it then cannot put there is to be given back to [`Self::unread`].
+    pub fn poll_next_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Option<Result<Piece, ReadError>>> {
+        if max > 0 && self.rest.is_empty() && self.store_read.is_none() && !self.is_windowless {
+            let Some(room) = self.room() else {
+                return Poll::Ready(None);
+            };
+            let room = room.min(max as u64);
+            match ready!(self.poll_find(cx, room, WINDOW)) {
+                Ok(Found::Stored { key, offset, len }) => {
+                    if let Some(window) = self.inner.bytes.window(key, offset, len) {
+                        self.note_handed_out(window.len() as u64);
+                        return Poll::Ready(Some(Ok(Piece::Window(window))));
+                    }
+                    self.take_up(Found::Stored { key, offset, len }, room);
+                }
+                Ok(found) => self.take_up(found, room),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        let polled = ready!(self.poll_next_bytes(cx, max));
+        self.is_windowless = false;
+        Poll::Ready(polled.map(|outcome| outcome.map(Piece::Bytes)))
+    }
+
+    /// The last `count` bytes of the last window could not be put into the socket; they come again, by way of
+    /// memory.
+    pub fn unread(&mut self, count: usize) {
+        self.seek_to(self.position.saturating_sub(count as u64));
+        self.is_windowless = true;
+    }
+
     /// The bytes as a stream, in pieces of at most 256 KiB.
     pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + Unpin {
-        ByteStream(self)
+        traits::ByteStream(self)
     }
 
     /// How many bytes may still be read, as far as is known; `None` at the end.
@@ -290,8 +397,13 @@ impl ChunkReader {
     }
 
     /// Looks for the byte at the position; registers for it where it is missing, under the same lock.
-    fn poll_find(&mut self, cx: &mut Context<'_>, room: u64) -> Poll<Result<Bytes, ReadError>> {
-        let max = usize::try_from(room).unwrap_or(usize::MAX).min(STORE_READ);
+    fn poll_find(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: u64,
+        most: usize,
+    ) -> Poll<Result<Found, ReadError>> {
+        let max = usize::try_from(room).unwrap_or(usize::MAX).min(most);
         // Before the look at what is trusted, and before the read.
         self.rest_since = self.live.distrusts();
         let generation = self.live.generation_now();
@@ -328,10 +440,18 @@ impl ChunkReader {
             }
         };
         self.note_found();
-        let inner = Arc::clone(&self.inner);
+        Poll::Ready(Ok(found))
+    }
+
+    /// Makes what was found the next bytes, or begins to read it.
+    fn take_up(&mut self, found: Found, room: u64) {
+        let max = usize::try_from(room).unwrap_or(usize::MAX).min(STORE_READ);
+        let (inner, live) = (Arc::clone(&self.inner), Arc::clone(&self.live));
+        let position = self.position;
         match found {
-            Found::Bytes(bytes) => return Poll::Ready(Ok(bytes)),
+            Found::Bytes(bytes) => self.rest = bytes,
             Found::Stored { key, offset, len } => {
+                let len = len.min(STORE_READ);
                 self.store_read = Some(Box::pin(async move {
                     read_trusted(&inner, &live, key, offset, position, len).await
                 }));
@@ -342,7 +462,6 @@ impl ChunkReader {
                 }));
             }
         }
-        Poll::Ready(Ok(Bytes::new()))
     }
 
     fn note_missing(&mut self) {
@@ -390,7 +509,11 @@ impl ChunkReader {
     }
 
     fn hand_out(&mut self, bytes: Bytes) -> Bytes {
-        let len = bytes.len() as u64;
+        self.note_handed_out(bytes.len() as u64);
+        bytes
+    }
+
+    fn note_handed_out(&mut self, len: u64) {
         self.position += len;
         self.served_at = Some(self.inner.clock.now());
         add(&self.inner.counters.bytes_served, len);
@@ -400,16 +523,24 @@ impl ChunkReader {
         if self.position - self.reported >= REPORT_EVERY || !self.idle.is_zero() {
             self.report(false);
         }
-        bytes
     }
 
     fn report(&mut self, waiting: bool) {
         self.reported = self.position;
         self.note_position();
+        let idle = std::mem::take(&mut self.idle);
+        if !self.is_scheduled {
+            if !waiting {
+                return;
+            }
+            // What was there has gone.
+            self.start = Start::At(self.position);
+            self.schedule();
+        }
         self.inner.tell(Input::ReaderMoved {
             reader: self.id,
             position: self.position,
-            idle: std::mem::take(&mut self.idle),
+            idle,
             waiting,
         });
     }
@@ -443,77 +574,19 @@ impl ChunkReader {
 impl Drop for ChunkReader {
     fn drop(&mut self) {
         self.end_wait(false);
-        self.live.reader_went(self.id, self.token.take());
+        let is_last = self.live.reader_went(self.id, self.token.take());
         self.inner
             .counters
             .readers
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        drop(self.inner.commands.send(Command::ReaderGone {
-            live: Arc::clone(&self.live),
-            reader: self.id,
-        }));
-    }
-}
-
-impl AsyncRead for ChunkReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match ready!(self.poll_next_bytes(cx, buf.remaining())) {
-            Some(Ok(bytes)) => {
-                buf.put_slice(&bytes);
-                Poll::Ready(Ok(()))
-            }
-            Some(Err(error)) => Poll::Ready(Err(error.into())),
-            None => Poll::Ready(Ok(())),
+        if self.is_scheduled || is_last {
+            drop(self.inner.commands.send(Command::ReaderGone {
+                live: Arc::clone(&self.live),
+                reader: self.id,
+            }));
+        } else {
+            // Where it stood may be evicted now.
+            self.inner.space.change();
         }
-    }
-}
-
-impl AsyncSeek for ChunkReader {
-    fn start_seek(mut self: Pin<&mut Self>, target: io::SeekFrom) -> io::Result<()> {
-        let from = |base: u64, offset: i64| {
-            base.checked_add_signed(offset).ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "a seek to before the first byte or beyond the largest offset",
-                )
-            })
-        };
-        let position = match target {
-            io::SeekFrom::Start(position) => position,
-            io::SeekFrom::Current(offset) => from(self.position, offset)?,
-            io::SeekFrom::End(offset) => {
-                let total_len = self.live.lock().total_len().ok_or_else(|| {
-                    io::Error::new(
-                        io::ErrorKind::Unsupported,
-                        "the file's length is not known yet",
-                    )
-                })?;
-                from(total_len, offset)?
-            }
-        };
-        self.seek_to = Some(position);
-        Ok(())
-    }
-
-    fn poll_complete(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        if let Some(position) = self.seek_to.take() {
-            self.seek_to(position);
-        }
-        Poll::Ready(Ok(self.position))
-    }
-}
-
-struct ByteStream(ChunkReader);
-
-impl Stream for ByteStream {
-    type Item = Result<Bytes, ReadError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        const MAX: usize = 4 * BLOCK_SIZE as usize;
-        self.0.poll_next_bytes(cx, MAX)
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::GenerationId;
 
-use crate::BackendError;
+use crate::{BackendError, Window};
 
 /// The name of one segment's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +59,15 @@ pub trait ByteStore: Send + Sync + Debug + 'static {
         offset: u64,
         len: usize,
     ) -> Result<Option<Bytes>, ByteStoreError>;
+
+    /// A way to put bytes at `offset` into a socket without bringing them into this process's memory: at
+    /// least one and at most `len` of them. Does not wait for anything.
+    ///
+    /// A fast lane that a store need not have. `None` says nothing of whether the bytes are there: they are
+    /// to be read then.
+    fn window(&self, _key: SegmentKey, _offset: u64, _len: usize) -> Option<Box<dyn Window>> {
+        None
+    }
 
     /// Makes everything written to the segment durable, its name included.
     async fn flush(&self, key: SegmentKey) -> Result<(), ByteStoreError>;

@@ -41,6 +41,7 @@ mod fetcher;
 mod forward;
 mod index_rules;
 mod resource;
+mod window;
 
 pub use byte_store::{ByteStore, ByteStoreError, SegmentKey};
 pub use chunk_store::{
@@ -55,6 +56,7 @@ pub use fetcher::{
 };
 pub use forward::{ForwardRequest, ForwardResponse, OriginForward};
 pub use resource::{Resource, Secret};
+pub use window::{Put, Window};
 
 /// The source of a port's error: whatever the backend said.
 pub type BackendError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -48,7 +48,8 @@ pub(crate) struct Connection {
     pub(crate) local: Option<IpAddr>,
     /// Set where an answer broke off in a way that only a reset can tell.
     pub(crate) must_reset: Arc<AtomicBool>,
-    pub(crate) flushed: Arc<Flushed>,
+    /// Where the server library writes the answers: word of when they have been written.
+    pub(crate) flushed: Option<Arc<Flushed>>,
 }
 
 impl Answerer {
@@ -93,7 +94,7 @@ impl Answerer {
                 return body;
             }
             let meter = Meter::new(Arc::clone(&self.counters), asked, must_reset);
-            body.on_connection(meter, Arc::clone(&connection.flushed))
+            body.on_connection(meter, connection.flushed.clone())
         })
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use chunk_core::ByteRange;
-use chunk_manager::ReadError;
+use chunk_manager::{Piece, ReadError};
 use chunk_ports::{BodyStream, FetchError};
 use http_body::{Frame, SizeHint};
 
@@ -18,6 +18,8 @@ use crate::source::{Parts, Pieces};
 
 /// The most bytes handed to the socket at once.
 const PIECE: usize = 256 * 1024;
+/// The same where they do not pass through memory.
+const WINDOW: usize = 1024 * 1024;
 
 /// A body for the HTTP server to pull from. Dropping it lets go of whatever it was reading.
 pub(crate) struct Body {
@@ -29,6 +31,15 @@ pub(crate) struct Body {
     flushed: Option<Arc<Flushed>>,
     /// A failure that waits for what came before it to be written.
     failing: Option<BodyError>,
+}
+
+/// How bytes reach the socket.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Through this process's memory.
+    Memory,
+    /// Or past it.
+    Socket,
 }
 
 enum Segment {
@@ -102,9 +113,9 @@ impl Body {
     }
 
     /// The same body, measured, on a connection that tells when it is flushed.
-    pub(crate) fn on_connection(mut self, meter: Meter, flushed: Arc<Flushed>) -> Self {
+    pub(crate) fn on_connection(mut self, meter: Meter, flushed: Option<Arc<Flushed>>) -> Self {
         self.meter = meter;
-        self.flushed = Some(flushed);
+        self.flushed = flushed;
         self
     }
 
@@ -121,8 +132,71 @@ impl Body {
         Poll::Ready(error)
     }
 
+    /// The next bytes for a socket that puts windows where they belong; `None` at the end. After an error, which
+    /// comes when what was before it is written, nothing more does.
+    pub(crate) fn poll_for_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        takes_windows: bool,
+    ) -> Poll<Option<Result<Piece, BodyError>>> {
+        let way = if takes_windows {
+            Way::Socket
+        } else {
+            Way::Memory
+        };
+        let polled = ready!(self.poll_next(cx, way));
+        match &polled {
+            Some(Ok(piece)) => {
+                let len = match piece {
+                    Piece::Bytes(bytes) => bytes.len(),
+                    Piece::Window(window) => window.len(),
+                };
+                self.note_given(len as u64);
+            }
+            Some(Err(error)) => {
+                self.let_go();
+                self.meter.broken();
+                tracing::debug!(%error, "answer cut short");
+            }
+            None => self.meter.finished(),
+        }
+        Poll::Ready(polled)
+    }
+
+    /// The last `count` bytes of the last window could not be put into the socket; they come again.
+    pub(crate) fn unread(&mut self, count: usize) {
+        let bytes = count as u64;
+        if let Some(left) = &mut self.left {
+            *left += bytes;
+        }
+        if let Some(Segment::Pieces(pieces, left)) = self.segments.front_mut() {
+            if let Some(left) = left {
+                *left += bytes;
+            }
+            pieces.unread(count);
+        }
+        self.meter.unsent(bytes);
+    }
+
+    fn note_given(&mut self, len: u64) {
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(len);
+        }
+        self.meter.sent(len);
+    }
+
+    /// Nothing more will be read, whenever the client takes what there is.
+    fn let_go(&mut self) {
+        self.segments.clear();
+        self.parts = None;
+    }
+
     /// The next bytes; `None` at the end.
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: Way,
+    ) -> Poll<Option<Result<Piece, BodyError>>> {
         loop {
             let Some(segment) = self.segments.front_mut() else {
                 return Poll::Ready(match self.left {
@@ -134,7 +208,7 @@ impl Body {
                 Segment::Text(text) => {
                     let text = std::mem::take(text);
                     self.segments.pop_front();
-                    return Poll::Ready(Some(Ok(text)));
+                    return Poll::Ready(Some(Ok(Piece::Bytes(text))));
                 }
                 Segment::Range(range) => {
                     let range = *range;
@@ -146,13 +220,22 @@ impl Body {
                     }
                 }
                 Segment::Pieces(pieces, left) => {
-                    let max = left.map_or(PIECE, |left| {
-                        usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))
+                    let most = match way {
+                        Way::Memory => PIECE,
+                        Way::Socket => WINDOW,
+                    };
+                    let max = left.map_or(most, |left| {
+                        usize::try_from(left).map_or(most, |left| left.min(most))
                     });
                     let piece = if max == 0 {
                         None
                     } else {
-                        ready!(pieces.poll_piece(cx, max)).transpose()?
+                        match way {
+                            Way::Memory => ready!(pieces.poll_piece(cx, max))
+                                .transpose()?
+                                .map(Piece::Bytes),
+                            Way::Socket => ready!(pieces.poll_for_socket(cx, max)).transpose()?,
+                        }
                     };
                     let Some(piece) = piece else {
                         if left.is_some_and(|left| left > 0) {
@@ -162,9 +245,13 @@ impl Body {
                         continue;
                     };
                     if let Some(left) = left {
-                        *left = left.saturating_sub(piece.len() as u64);
-                        // Let go of the reader with its last byte, not when the client has taken it.
-                        if *left == 0 {
+                        *left = left.saturating_sub(match &piece {
+                            Piece::Bytes(bytes) => bytes.len() as u64,
+                            Piece::Window(window) => window.len() as u64,
+                        });
+                        // Let go of the reader with its last byte, not when the client has taken it. What is
+                        // left of a window may be read again.
+                        if *left == 0 && matches!(piece, Piece::Bytes(_)) {
                             self.segments.pop_front();
                         }
                     }
@@ -172,7 +259,7 @@ impl Body {
                 }
                 Segment::Forwarded(body) => {
                     match ready!(body.as_mut().poll_next(cx)).transpose()? {
-                        Some(piece) => return Poll::Ready(Some(Ok(piece))),
+                        Some(piece) => return Poll::Ready(Some(Ok(Piece::Bytes(piece)))),
                         None => {
                             self.segments.pop_front();
                         }
@@ -196,23 +283,19 @@ impl http_body::Body for Body {
             let error = ready!(this.poll_fail(cx, error));
             return Poll::Ready(Some(Err(error)));
         }
-        let polled = ready!(this.poll_bytes(cx));
+        let polled = ready!(this.poll_next(cx, Way::Memory));
         Poll::Ready(match polled {
-            Some(Ok(piece)) => {
-                let len = piece.len() as u64;
-                if let Some(left) = &mut this.left {
-                    *left = left.saturating_sub(len);
-                }
-                this.meter.sent(len);
+            // Nobody gets a window who has not asked for one.
+            Some(Ok(Piece::Window(_))) => Some(Err(BodyError::Short)),
+            Some(Ok(Piece::Bytes(piece))) => {
+                this.note_given(piece.len() as u64);
                 if this.left == Some(0) {
                     this.meter.finished();
                 }
                 Some(Ok(Frame::data(piece)))
             }
             Some(Err(error)) => {
-                // Nothing more will be read, whenever the client takes what there is.
-                this.segments.clear();
-                this.parts = None;
+                this.let_go();
                 Some(Err(ready!(this.poll_fail(cx, error))))
             }
             None => {

@@ -70,12 +70,13 @@ pub(crate) enum Follows {
 }
 
 impl<Io> Gate<Io> {
-    pub(crate) const fn new(io: Io, flushed: Arc<Flushed>) -> Self {
+    /// A gate in front of `io`, of which `buffer` has been read already.
+    pub(crate) const fn new(io: Io, buffer: Vec<u8>, flushed: Arc<Flushed>) -> Self {
         Self {
             io,
             flushed,
             state: State::Head,
-            buffer: Vec::new(),
+            buffer,
             scanned: 0,
             passed: 0,
         }
@@ -193,7 +194,7 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Gate<Io> {
 
 /// The offset after the empty line that ends the head at the front of `bytes`, searched from `from` on.
 /// A bare line feed is refused as soon as it is seen, because with it the end might never be.
-fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, BadHead> {
+pub(crate) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, BadHead> {
     for at in from..bytes.len() {
         if bytes[at] != b'\n' {
             continue;
@@ -301,7 +302,7 @@ mod tests {
     /// What the parser behind the gate gets to see of `sent`.
     async fn through(sent: &[u8]) -> Vec<u8> {
         let mut seen = Vec::new();
-        Gate::new(sent, Arc::default())
+        Gate::new(sent, Vec::new(), Arc::default())
             .read_to_end(&mut seen)
             .await
             .unwrap();

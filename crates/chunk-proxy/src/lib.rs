@@ -42,6 +42,8 @@ mod config;
 mod flush;
 mod forward;
 mod framing;
+mod heads;
+mod lane;
 mod multipart;
 mod observe;
 mod preconditions;
@@ -53,6 +55,7 @@ mod serve;
 mod source;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use admission::HostNames;
 pub use config::{ConfigError, Cors, Mount, PartitionKey, ProxyConfig};

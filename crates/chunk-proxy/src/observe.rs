@@ -139,6 +139,13 @@ impl Meter {
         counters.bytes_sent.fetch_add(bytes, Relaxed);
     }
 
+    /// So many of them were not sent after all.
+    pub(crate) fn unsent(&self, bytes: u64) {
+        if let Some((counters, _)) = &self.counting {
+            counters.bytes_sent.fetch_sub(bytes, Relaxed);
+        }
+    }
+
     pub(crate) const fn finished(&mut self) {
         self.ended = true;
     }

@@ -1,12 +1,11 @@
 //! Connections: accepting, bounding and draining them.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use chunk_manager::ChunkManager;
@@ -14,16 +13,19 @@ use chunk_ports::OriginForward;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::answer::{Answerer, Connection};
 use crate::config::{ConfigError, ProxyConfig};
+use crate::flush::Flushed;
 use crate::framing::{Gate, MAX_HEAD};
+use crate::lane::{Closing, End, Lane};
 use crate::observe::{Counters, OpenConnection, ProxyStatistics};
 use crate::source::Source;
+use crate::wire::{Foreign, Socket, Wire};
 
 /// How long to wait after the system refused a connection, as it does when descriptors run out. They come
 /// back as connections end, so trying on in a tight loop would only take their time.
@@ -131,11 +133,8 @@ impl Proxy {
     ) where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let connection = Connection {
-            local,
-            ..Connection::default()
-        };
-        self.drive(io, Arc::new(connection), closing).await;
+        self.drive(Foreign(io), local, Arc::default(), closing)
+            .await;
     }
 
     async fn serve_stream(&self, stream: TcpStream, mut closing: watch::Receiver<()>) {
@@ -147,27 +146,53 @@ impl Proxy {
             stream,
             must_reset: Arc::clone(&must_reset),
         };
+        // Nothing is ever sent: it ends when the sender is gone.
+        let closing = async move { while closing.changed().await.is_ok() {} };
+        self.drive(socket, local, must_reset, closing).await;
+    }
+
+    async fn drive<W>(
+        &self,
+        mut wire: W,
+        local: Option<IpAddr>,
+        must_reset: Arc<AtomicBool>,
+        closing: impl Future<Output = ()>,
+    ) where
+        W: Wire + Send + 'static,
+    {
+        let _open = OpenConnection::new(Arc::clone(&self.answerer.counters));
+        let mut closing = Closing::new(closing);
+        let plain = Connection {
+            local,
+            ..Connection::default()
+        };
+        let lane = Lane::new(&mut wire, &self.answerer, &plain);
+        let End::Library(read) = lane.serve(&mut closing).await else {
+            return;
+        };
+        // Few connections get here, and those that do not should not have the memory for it.
+        Box::pin(self.drive_library(wire, read, local, must_reset, closing)).await;
+    }
+
+    /// Leaves the rest of a connection to the server library.
+    async fn drive_library<W>(
+        &self,
+        wire: W,
+        read: Vec<u8>,
+        local: Option<IpAddr>,
+        must_reset: Arc<AtomicBool>,
+        mut closing: Closing<impl Future<Output = ()>>,
+    ) where
+        W: Wire + Send + 'static,
+    {
+        let flushed = Arc::<Flushed>::default();
         let connection = Arc::new(Connection {
             local,
             must_reset,
-            flushed: Arc::default(),
+            flushed: Some(Arc::clone(&flushed)),
         });
-        // Nothing is ever sent: it ends when the sender is gone.
-        let closing = async move { while closing.changed().await.is_ok() {} };
-        self.drive(socket, connection, closing).await;
-    }
-
-    async fn drive<Io>(
-        &self,
-        io: Io,
-        connection: Arc<Connection>,
-        closing: impl Future<Output = ()>,
-    ) where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let _open = OpenConnection::new(Arc::clone(&self.answerer.counters));
         let answerer = Arc::clone(&self.answerer);
-        let gate = Gate::new(io, Arc::clone(&connection.flushed));
+        let gate = Gate::new(wire, read, flushed);
         let service = service_fn(move |request| {
             let (answerer, connection) = (Arc::clone(&answerer), Arc::clone(&connection));
             async move { Ok::<_, std::convert::Infallible>(answerer.answer(request, &connection).await) }
@@ -181,7 +206,7 @@ impl Proxy {
         );
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
-            () = closing => {
+            () = poll_fn(|cx| closing.poll_over(cx)) => {
                 served.as_mut().graceful_shutdown();
                 served.await
             }
@@ -202,59 +227,4 @@ async fn accept(
         .map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, slot))
-}
-
-/// A TCP connection that ends with a reset where a plain end would pass for the end of the file.
-#[derive(Debug)]
-struct Socket {
-    stream: TcpStream,
-    must_reset: Arc<AtomicBool>,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if self.must_reset.load(Relaxed) {
-            let _ = self.stream.set_zero_linger();
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, out)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::{ByteRange, CacheKey, ETag};
 use chunk_manager::{
-    ChunkManager, ChunkReader, Entry, First, ManagerError, OpenError, Opened, ReadError,
+    ChunkManager, ChunkReader, Entry, First, ManagerError, OpenError, Opened, Piece, ReadError,
 };
 use chunk_ports::Resource;
 
@@ -51,6 +51,19 @@ pub(crate) trait Pieces: Send {
         cx: &mut Context<'_>,
         max: usize,
     ) -> Poll<Option<Result<Bytes, ReadError>>>;
+
+    /// The same for a socket, which need not see the bytes in memory.
+    fn poll_for_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Option<Result<Piece, ReadError>>> {
+        self.poll_piece(cx, max)
+            .map(|piece| piece.map(|outcome| outcome.map(Piece::Bytes)))
+    }
+
+    /// The last `count` bytes of the last window could not be put into the socket.
+    fn unread(&mut self, _count: usize) {}
 }
 
 #[async_trait]
@@ -142,5 +155,17 @@ impl Pieces for ChunkReader {
         max: usize,
     ) -> Poll<Option<Result<Bytes, ReadError>>> {
         self.poll_next_bytes(cx, max)
+    }
+
+    fn poll_for_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Option<Result<Piece, ReadError>>> {
+        self.poll_next_piece(cx, max)
+    }
+
+    fn unread(&mut self, count: usize) {
+        Self::unread(self, count);
     }
 }

@@ -1,5 +1,7 @@
 //! A source with one film under every name.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -7,8 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::{ByteRange, CacheKey, ETag, LastModified};
-use chunk_manager::{First, ManagerError, OpenError, ReadError};
-use chunk_ports::Resource;
+use chunk_manager::{First, ManagerError, OpenError, Piece, ReadError};
+use chunk_ports::{Put, Resource, Window};
+use rustix::net::SendFlags;
 use tokio::sync::Notify;
 
 use crate::preconditions::Validators;
@@ -59,6 +62,10 @@ struct State {
     fails: Option<(u64, ReadError)>,
     refuses: Option<OpenError>,
     hangs: bool,
+    /// Its bytes can be put into sockets, those before this offset.
+    windows_before: Option<u64>,
+    /// How many were.
+    put: u64,
     journal: Vec<Event>,
     waiting: Vec<Waker>,
     readers: usize,
@@ -86,6 +93,8 @@ impl Film {
             fails: None,
             refuses: None,
             hangs: false,
+            windows_before: None,
+            put: 0,
             journal: Vec::new(),
             waiting: Vec::new(),
             readers: 0,
@@ -141,6 +150,17 @@ impl Film {
         self
     }
 
+    /// Bytes before `end` are put into sockets by themselves, while windows reach beyond.
+    pub(super) fn in_windows(self, end: u64) -> Self {
+        self.lock().windows_before = Some(end);
+        self
+    }
+
+    /// How many bytes went past memory.
+    pub(super) fn put(&self) -> u64 {
+        self.lock().put
+    }
+
     pub(super) fn journal(&self) -> Vec<Event> {
         self.lock().journal.clone()
     }
@@ -179,6 +199,7 @@ impl Film {
             film: self.clone(),
             position: start,
             end: end.unwrap_or(len).min(len),
+            is_windowless: false,
         })
     }
 }
@@ -248,9 +269,69 @@ struct Reader {
     film: Film,
     position: u64,
     end: u64,
+    is_windowless: bool,
+}
+
+/// A window that puts a few thousand bytes at once, and none from an offset on.
+#[derive(Debug)]
+struct FilmWindow {
+    film: Film,
+    start: u64,
+    len: usize,
+    absent_at: u64,
+}
+
+impl Window for FilmWindow {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn put(&self, socket: BorrowedFd<'_>, from: usize) -> io::Result<Put> {
+        let start = self.start + from as u64;
+        let end = (self.start + self.len as u64)
+            .min(self.absent_at)
+            .min(start + 7_001);
+        if start >= end {
+            return Ok(Put::Absent);
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = rustix::net::send(socket, &bytes(start, end), flags)?;
+        self.film.lock().put += sent as u64;
+        Ok(Put::Some(sent))
+    }
 }
 
 impl Pieces for Reader {
+    fn poll_for_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Option<Result<Piece, ReadError>>> {
+        let windows_before = self.film.lock().windows_before;
+        if let Some(absent_at) = windows_before
+            && !self.is_windowless
+            && self.position < self.end
+        {
+            let left = usize::try_from(self.end - self.position).unwrap();
+            let window = FilmWindow {
+                film: self.film.clone(),
+                start: self.position,
+                len: left.min(max),
+                absent_at,
+            };
+            self.position += window.len as u64;
+            return Poll::Ready(Some(Ok(Piece::Window(Box::new(window)))));
+        }
+        self.is_windowless = false;
+        self.poll_piece(cx, max)
+            .map(|piece| piece.map(|outcome| outcome.map(Piece::Bytes)))
+    }
+
+    fn unread(&mut self, count: usize) {
+        self.position -= count as u64;
+        self.is_windowless = true;
+    }
+
     fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,

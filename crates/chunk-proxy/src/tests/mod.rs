@@ -5,6 +5,7 @@ mod admission;
 mod faults;
 mod film;
 mod forwarding;
+mod lane;
 mod lifetime;
 mod managed;
 mod player;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::GenerationId;
-use chunk_ports::{ByteStore, ByteStoreError, SegmentKey};
+use chunk_ports::{ByteStore, ByteStoreError, SegmentKey, Window};
 
 use super::{Fault, Faults};
 
@@ -114,6 +114,11 @@ impl<S: ByteStore> ByteStore for FaultyByteStore<S> {
     ) -> Result<Option<Bytes>, ByteStoreError> {
         self.with_fault(ByteStoreMethod::Read, self.inner.read(key, offset, len))
             .await
+    }
+
+    /// None: what goes past `read` could not be made to fail.
+    fn window(&self, _key: SegmentKey, _offset: u64, _len: usize) -> Option<Box<dyn Window>> {
+        None
     }
 
     async fn flush(&self, key: SegmentKey) -> Result<(), ByteStoreError> {

@@ -1,0 +1,441 @@
+//! The short way for plain requests: GET and HEAD over HTTP/1.1, with nothing behind the head.
+//!
+//! That is all that players send. They are answered here, by the same [`Answerer`] as everything else, with bytes that
+//! need not pass through memory; the first request of any other kind, and whatever comes after it, is the server
+//! library's. The lane is as strict as the gate in front of the library: it takes what the gate would let through, and
+//! hands over what it does not understand, so that there is one place that refuses.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use chunk_manager::Piece;
+use chunk_ports::Put;
+use http::{Request, Response};
+use tokio::io::ReadBuf;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::answer::{Answerer, Connection};
+use crate::body::Body;
+use crate::framing::{MAX_HEAD, find_end};
+use crate::heads::{Date, Plain, parse, write_head};
+use crate::wire::Wire;
+
+/// How many bytes are read from the socket at once while looking for a head.
+const READ_SIZE: usize = 4 * 1024;
+/// How much of the requests to come is taken in while one is answered.
+const READ_AHEAD: usize = 16 * 1024;
+
+/// Why the lane ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The connection is over.
+    Over,
+    /// These bytes, and what follows them, are for the library.
+    Library(Vec<u8>),
+}
+
+/// A connection while it carries plain requests.
+#[derive(Debug)]
+pub(crate) struct Lane<'a, W> {
+    wire: &'a mut W,
+    answerer: &'a Answerer,
+    connection: &'a Connection,
+    /// Read and not answered yet.
+    read: Vec<u8>,
+    /// How far that has been searched for the end of a head.
+    scanned: usize,
+    patience: Patience,
+    date: Date,
+}
+
+/// What waiting for a head comes to.
+enum Waited {
+    /// It ends there.
+    Head(usize),
+    Library,
+    Over,
+}
+
+/// How an answer ends.
+#[derive(PartialEq, Eq)]
+enum Sent {
+    Whole,
+    /// The client has left, or the bytes could not be had.
+    Cut,
+}
+
+impl<'a, W: Wire> Lane<'a, W> {
+    pub(crate) fn new(wire: &'a mut W, answerer: &'a Answerer, connection: &'a Connection) -> Self {
+        Self {
+            wire,
+            answerer,
+            connection,
+            read: Vec::new(),
+            scanned: 0,
+            patience: Patience::new(answerer.config.header_timeout),
+            date: Date::default(),
+        }
+    }
+
+    /// Answers plain requests until there are none; when `closing` is ready, the answer under way is the last.
+    pub(crate) async fn serve(mut self, closing: &mut Closing<impl Future<Output = ()>>) -> End {
+        loop {
+            self.patience.begin();
+            let waited = poll_fn(|cx| self.poll_head(cx, closing)).await;
+            let plain = match waited {
+                Waited::Head(end) => match parse(&self.read[..end]) {
+                    Some(plain) => {
+                        self.read.drain(..end);
+                        self.scanned = 0;
+                        plain
+                    }
+                    None => return End::Library(self.read),
+                },
+                Waited::Library => return End::Library(self.read),
+                Waited::Over => {
+                    self.shut_down().await;
+                    return End::Over;
+                }
+            };
+            let Plain {
+                request,
+                is_head,
+                mut is_last,
+            } = plain;
+            let Some(response) = self.answer(request).await else {
+                return End::Over;
+            };
+            is_last |= poll_fn(|cx| Poll::Ready(closing.poll_over(cx).is_ready())).await;
+            let (mut sending, mut body) = Sending::new(response, is_head, is_last, &mut self.date);
+            is_last |= sending.is_last;
+            let sent = poll_fn(|cx| {
+                let polled = sending.poll(self.wire, &mut body, cx);
+                if polled.is_pending() && poll_left(self.wire, &mut self.read, cx).is_ready() {
+                    return Poll::Ready(Sent::Cut);
+                }
+                polled
+            });
+            if sent.await == Sent::Cut {
+                return End::Over;
+            }
+            drop(body);
+            if is_last {
+                self.shut_down().await;
+                return End::Over;
+            }
+            if self.read.is_empty() {
+                // An idle connection holds no memory for heads.
+                self.read = Vec::new();
+            }
+        }
+    }
+
+    /// `None` where the client leaves before the answer begins: then nobody wants it any more.
+    async fn answer(&mut self, request: Request<Body>) -> Option<Response<Body>> {
+        let mut answering = pin!(self.answerer.answer(request, self.connection));
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = answering.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            poll_left(self.wire, &mut self.read, cx).map(|()| None)
+        })
+        .await
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        closing: &mut Closing<impl Future<Output = ()>>,
+    ) -> Poll<Waited> {
+        loop {
+            if self.scanned < self.read.len() {
+                match find_end(&self.read, self.scanned) {
+                    Ok(Some(end)) => return Poll::Ready(Waited::Head(end)),
+                    Ok(None) if self.read.len() <= MAX_HEAD => self.scanned = self.read.len(),
+                    Ok(None) | Err(_) => return Poll::Ready(Waited::Library),
+                }
+            }
+            match poll_read(self.wire, &mut self.read, cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::Over),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    if closing.poll_over(cx).is_ready() || self.patience.poll_over(cx).is_ready() {
+                        return Poll::Ready(Waited::Over);
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Says that nothing more will be said; a client that is gone does not care.
+    async fn shut_down(&mut self) {
+        let _ = poll_fn(|cx| Pin::new(&mut *self.wire).poll_shutdown(cx)).await;
+    }
+}
+
+/// An answer on its way.
+struct Sending {
+    /// What is to be written before the piece: the head, or the frame of a chunk.
+    head: Vec<u8>,
+    head_at: usize,
+    piece: Option<Piece>,
+    piece_at: usize,
+    chunks: Chunks,
+    stage: Stage,
+    is_last: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Body,
+    /// All of the body has been taken.
+    Ended,
+    /// It broke off: what came before is written, and nothing after.
+    Broken,
+}
+
+/// How a body is framed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chunks {
+    /// By its length, which the head tells.
+    Unneeded,
+    /// RFC 9112, 7.1, before the first chunk.
+    First,
+    Further,
+}
+
+impl Sending {
+    fn new(
+        response: Response<Body>,
+        is_head: bool,
+        is_last: bool,
+        date: &mut Date,
+    ) -> (Self, Body) {
+        let (parts, body) = response.into_parts();
+        let written = write_head(&parts, &body, is_head, is_last, date);
+        let sending = Self {
+            head: written.head,
+            head_at: 0,
+            piece: None,
+            piece_at: 0,
+            chunks: if written.is_chunked {
+                Chunks::First
+            } else {
+                Chunks::Unneeded
+            },
+            stage: if is_head { Stage::Ended } else { Stage::Body },
+            is_last: written.is_last,
+        };
+        (sending, body)
+    }
+
+    fn poll<W: Wire>(&mut self, wire: &mut W, body: &mut Body, cx: &mut Context<'_>) -> Poll<Sent> {
+        loop {
+            if self.piece.is_none() && self.stage == Stage::Body {
+                // A chunk tells its length first, and a window may turn out shorter.
+                let takes_windows = W::TAKES_WINDOWS && self.chunks == Chunks::Unneeded;
+                match body.poll_for_socket(cx, takes_windows) {
+                    Poll::Ready(Some(Ok(piece))) => self.begin(piece),
+                    Poll::Ready(Some(Err(_))) => self.stage = Stage::Broken,
+                    Poll::Ready(None) => self.end(),
+                    // The head does not wait for the body.
+                    Poll::Pending if self.head_at < self.head.len() => {}
+                    Poll::Pending => {
+                        let flushed = Pin::new(&mut *wire).poll_flush(cx);
+                        return match flushed {
+                            Poll::Ready(Err(_)) => Poll::Ready(Sent::Cut),
+                            _ => Poll::Pending,
+                        };
+                    }
+                }
+            }
+            match ready!(self.poll_write(wire, body, cx)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let flushed = ready!(Pin::new(&mut *wire).poll_flush(cx));
+                    return Poll::Ready(match (flushed, self.stage) {
+                        (Ok(()), Stage::Ended) => Sent::Whole,
+                        _ => Sent::Cut,
+                    });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "connection ended early");
+                    return Poll::Ready(Sent::Cut);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, piece: Piece) {
+        let len = match &piece {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::Window(window) => window.len(),
+        };
+        self.piece_at = 0;
+        self.piece = Some(piece);
+        let before = match self.chunks {
+            Chunks::Unneeded => return,
+            Chunks::First => "",
+            Chunks::Further => "\r\n",
+        };
+        self.chunks = Chunks::Further;
+        self.frame(&format!("{before}{len:x}\r\n"));
+    }
+
+    fn end(&mut self) {
+        self.stage = Stage::Ended;
+        match self.chunks {
+            Chunks::Unneeded => {}
+            Chunks::First => self.frame("0\r\n\r\n"),
+            Chunks::Further => self.frame("\r\n0\r\n\r\n"),
+        }
+    }
+
+    fn frame(&mut self, text: &str) {
+        if self.head_at == self.head.len() {
+            self.head.clear();
+            self.head_at = 0;
+        }
+        self.head.extend_from_slice(text.as_bytes());
+    }
+
+    /// Writes once; `false` where there is nothing left to write.
+    fn poll_write<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        body: &mut Body,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let head = &self.head[self.head_at..];
+        let mut wire = Pin::new(wire);
+        let written = match &self.piece {
+            None if head.is_empty() => return Poll::Ready(Ok(false)),
+            None => ready!(wire.poll_write(cx, head))?,
+            Some(Piece::Bytes(bytes)) => {
+                let rest = &bytes[self.piece_at..];
+                let both = [IoSlice::new(head), IoSlice::new(rest)];
+                let both = if head.is_empty() {
+                    &both[1..]
+                } else {
+                    &both[..]
+                };
+                ready!(wire.as_mut().poll_write_vectored(cx, both))?
+            }
+            Some(Piece::Window(_)) if !head.is_empty() => ready!(wire.poll_write_more(cx, head))?,
+            Some(Piece::Window(window)) => {
+                match ready!(wire.poll_put(cx, window.as_ref(), self.piece_at))? {
+                    Put::Some(count) => count,
+                    Put::Absent => {
+                        body.unread(window.len() - self.piece_at);
+                        self.piece = None;
+                        return Poll::Ready(Ok(true));
+                    }
+                }
+            }
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        let of_head = written.min(head.len());
+        self.head_at += of_head;
+        self.piece_at += written - of_head;
+        let len = match &self.piece {
+            None => 0,
+            Some(Piece::Bytes(bytes)) => bytes.len(),
+            Some(Piece::Window(window)) => window.len(),
+        };
+        if self.piece_at >= len && self.head_at == self.head.len() {
+            self.piece = None;
+        }
+        Poll::Ready(Ok(true))
+    }
+}
+
+/// Reads on while something else is waited for; ready when the client has left.
+fn poll_left<W: Wire>(wire: &mut W, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()> {
+    while read.len() < READ_AHEAD {
+        if let Ok(1..) = ready!(poll_read(wire, read, cx)) {
+            continue;
+        }
+        return Poll::Ready(());
+    }
+    Poll::Pending
+}
+
+fn poll_read<W: Wire>(
+    wire: &mut W,
+    read: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut piece = [MaybeUninit::uninit(); READ_SIZE];
+    let mut piece = ReadBuf::uninit(&mut piece);
+    ready!(Pin::new(wire).poll_read(cx, &mut piece))?;
+    read.extend_from_slice(piece.filled());
+    Poll::Ready(Ok(piece.filled().len()))
+}
+
+/// The end of a server's patience with a client that is to send a head.
+#[derive(Debug)]
+struct Patience {
+    limit: Duration,
+    ends: Instant,
+    /// Armed for an end that may have moved since: setting a timer for every request would cost more than one that
+    /// goes off too early now and then.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            ends: Instant::now(),
+            timer: None,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.ends = Instant::now() + self.limit;
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ends = self.ends;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(ends)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= ends {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(ends);
+        }
+    }
+}
+
+/// The wish that a connection end, which may be asked after any number of times.
+#[derive(Debug)]
+pub(crate) struct Closing<F> {
+    wish: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future<Output = ()>> Closing<F> {
+    pub(crate) fn new(wish: F) -> Self {
+        Self {
+            wish: Some(Box::pin(wish)),
+        }
+    }
+
+    /// Ready once the wish has been made.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(wish) = &mut self.wish {
+            ready!(wish.as_mut().poll(cx));
+            self.wish = None;
+        }
+        Poll::Ready(())
+    }
+}
