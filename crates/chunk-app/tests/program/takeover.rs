@@ -21,6 +21,15 @@ async fn under_way(bench: &Bench, arguments: &[&str]) -> (Child, u64) {
     (fetch, entry["recorded_bytes"].as_u64().unwrap())
 }
 
+/// Checks that a status tells of an order for the film and of nobody who carries it out.
+fn assert_idle(report: &Value) {
+    assert_eq!(report["entries"][0]["path"], "/film.mkv", "{report}");
+    assert_eq!(report["entries"][0]["state"], "paused", "{report}");
+    assert_eq!(report["queue"]["entries"], 1, "{report}");
+    assert_eq!(report["queue"]["transfers"], 0, "{report}");
+    assert_eq!(report["activity"]["origin_requests"], 0, "{report}");
+}
+
 fn last_line(stdout: &[u8]) -> Value {
     serde_json::from_str(text(stdout).lines().last().unwrap()).unwrap()
 }
@@ -79,10 +88,33 @@ async fn r07_an_interrupted_fetch_is_finished_by_the_next_server_unasked() {
     let report = &bench.json(&["status", "--json"]).await[0];
     let queued = report["queue"]["bytes"].as_u64().unwrap();
     assert!(queued > 0 && queued <= LEN - recorded + BLOCK, "{report}");
+    assert_idle(report);
     assert_eq!(bench.origin.journal().requests(), requests);
     let server = bench.serve_with(&["--origin", &url]).await;
     bench
         .entry_until("/film.mkv", |entry| entry["state"] == "complete")
         .await;
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_nobody_is_said_to_be_downloading() {
+    let bench = Bench::slow("film.mkv", LEN).await;
+    let url = bench.origin.url();
+    for signal in [Signal::KILL, Signal::TERM] {
+        let arguments = ["fetch", "--origin", &url, "--json", "/film.mkv"];
+        let fetch = match signal {
+            Signal::KILL => under_way(&bench, &arguments).await.0,
+            _ => {
+                let fetch = bench.command(&arguments).spawn().unwrap();
+                let running = |entry: &Value| entry["state"] == "downloading";
+                bench.entry_until("/film.mkv", running).await;
+                fetch
+            }
+        };
+        signal_to(&fetch, signal);
+        let output = fetch.wait_with_output().await.unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        assert_idle(&bench.json(&["status", "--json"]).await[0]);
+    }
 }
