@@ -221,27 +221,36 @@ impl Local {
     /// The entries that a path or URL names. Without a query it names every variant of the file, because
     /// what `status` prints of a query cannot be typed back.
     async fn keys(&self, text: &str) -> Outcome<Vec<Arc<CacheKey>>> {
-        let wanted = self
-            .0
-            .mounts
-            .resource(text.strip_suffix("?…").unwrap_or(text))?;
-        let wanted = wanted.key;
+        let mounts = &self.0.mounts;
+        let text = text.strip_suffix("?…").unwrap_or(text);
+        let wanted = mounts.resource(text);
         let entries = self.entries().await?;
         let keys: Vec<_> = entries
             .iter()
             .map(|entry| &entry.key)
             .filter(|key| {
-                key.origin() == wanted.origin()
-                    && key.path() == wanted.path()
-                    && (wanted.query().is_empty() || key.query() == wanted.query())
+                let wanted = wanted.as_ref().is_ok_and(|wanted| names(&wanted.key, key));
+                // `status` lists also what came of origins that are not in use now.
+                wanted
+                    || mounts
+                        .former_key(text, key.origin())
+                        .is_some_and(|w| names(&w, key))
             })
             .map(Arc::clone)
             .collect();
         if keys.is_empty() {
+            let wanted = wanted?.key;
             return Err(Failure::failed(format!(
                 "nothing is cached for {wanted}; `chunkd status` lists what is"
             )));
         }
         Ok(keys)
     }
+}
+
+/// Whether `wanted` names `key`, with its query or as one of all variants.
+fn names(wanted: &CacheKey, key: &CacheKey) -> bool {
+    key.origin() == wanted.origin()
+        && key.path() == wanted.path()
+        && (wanted.query().is_empty() || key.query() == wanted.query())
 }

@@ -222,6 +222,22 @@ impl Mounts {
         Ok(Resource::new(Arc::new(key), Secret::new(target)))
     }
 
+    /// What the path `text` is at `origin`, where that is none of those in use. Of such a one nothing is known but
+    /// its entries, so that of a query only the usual signatures are left out.
+    pub(crate) fn former_key(&self, text: &str, origin: &str) -> Option<CacheKey> {
+        if self.origins.contains_key(origin) {
+            return None;
+        }
+        let target = match origin {
+            "" => text,
+            name => text.strip_prefix('/')?.strip_prefix(name)?,
+        };
+        if !target.starts_with('/') {
+            return None;
+        }
+        CacheKey::new(origin, &encode(target), DEFAULT_SIGNATURE_PARAMETERS).ok()
+    }
+
     fn split<'a>(&self, text: &'a str) -> Outcome<(&Origin, &'a str)> {
         if text.contains("://") {
             return self
@@ -385,6 +401,25 @@ mod tests {
                 .message()
                 .contains("names an origin")
         );
+    }
+
+    #[test]
+    fn a_path_names_also_what_came_of_an_origin_that_is_not_in_use() {
+        let key = |text, origin| named().former_key(text, origin).map(|key| key.to_string());
+        assert_eq!(key("/films/a b", ""), Some("/films/a%20b".to_owned()));
+        assert_eq!(
+            key("/old/a?v=1&token=x", "old"),
+            Some("/old/a?…".to_owned())
+        );
+        for (text, origin) in [
+            ("/lib/a", "lib"),
+            ("/older/a", "old"),
+            ("/old", "old"),
+            ("https://h/a", ""),
+            ("a", ""),
+        ] {
+            assert_eq!(key(text, origin), None, "{text} at {origin:?}");
+        }
     }
 
     #[test]

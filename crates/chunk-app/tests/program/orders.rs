@@ -255,6 +255,41 @@ async fn a_file_without_bytes_is_there_in_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whatever_status_lists_can_be_unpinned_and_evicted_whichever_origins_are_in_use_now() {
+    let bench = Bench::with("films/a", LEN).await;
+    bench.put("b", LEN);
+    let url = bench.origin.url();
+    let fetch = ["fetch", "--origin", &url, "--json", "/films/a", "/b"];
+    bench.json(&fetch).await;
+    for path in ["/films/a", "/b"] {
+        bench.json(&["pin", "--json", path]).await;
+    }
+    // Another origin now, under the name of a folder of the former one.
+    let other = Bench::with("a", 10).await;
+    let films = format!("films={}", other.origin.url());
+    let fetch = ["fetch", "--origin", &films, "--json", "/films/a"];
+    bench.json(&fetch).await;
+    let report = status(&bench).await;
+    let listed = report["entries"].as_array().unwrap().iter();
+    let listed: Vec<_> = listed.map(|e| e["path"].as_str().unwrap()).collect();
+    assert_eq!(listed, ["/b", "/films/a", "/films/a"]);
+    assert_eq!(report["stored_bytes"], 2 * LEN + 10);
+    for path in listed {
+        bench.json(&["unpin", "--json", path]).await;
+    }
+    let report = status(&bench).await;
+    let mut entries = report["entries"].as_array().unwrap().iter();
+    assert!(entries.all(|entry| entry["pinned"] == false), "{report}");
+    let freed = bench.json(&["evict", "--json", "/b"]).await;
+    assert_eq!(freed, [json!({"freed_bytes": LEN})]);
+    // What is listed by one path goes by it.
+    let freed = bench.json(&["evict", "--json", "/films/a"]).await;
+    assert_eq!(freed, [json!({"freed_bytes": LEN + 10})]);
+    let output = bench.run(&["evict", "/c"]).await;
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_get_a_table() {
     let bench = Bench::with("a", LEN).await;
     let url = bench.origin.url();
