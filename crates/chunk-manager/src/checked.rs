@@ -1,10 +1,14 @@
 //! Reading from the byte store, with checks where they are due.
+//!
+//! Damage is rarely one block: a file is gone, or cut, or was overwritten. What lies next to a loss is looked at
+//! before the reader goes on, because what is forgotten together is fetched again with one request, and what is
+//! found block by block costs a round trip each.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chunk_core::scheduler::Input;
-use chunk_core::{BLOCK_SIZE, ByteRange};
+use chunk_core::{BLOCK_SIZE, ByteRange, RangeSet};
 use chunk_ports::SegmentKey;
 
 use crate::counters::add;
@@ -14,8 +18,11 @@ use crate::integrity::{BlockDigest, block_range};
 use crate::live::Live;
 use crate::segment::Place;
 
+/// How much is looked at in one go beyond a bad block.
+const LOOK_ON: usize = 1 << 20;
+
 /// Bytes that this process wrote or has checked. `None` where the store has lost them: they are forgotten
-/// then, and will be fetched again.
+/// then, with whatever else the file has lost, and will be fetched again.
 pub(crate) async fn read_trusted(
     inner: &Arc<Inner>,
     live: &Arc<Live>,
@@ -25,10 +32,16 @@ pub(crate) async fn read_trusted(
     len: usize,
 ) -> Result<Option<Bytes>, ReadError> {
     match inner.bytes.read(key, offset, len).await {
-        Ok(Some(bytes)) if !bytes.is_empty() => Ok(Some(bytes)),
-        Ok(_) => {
-            forget(inner, live, position, len as u64);
-            Ok(None)
+        Ok(bytes) => {
+            let mut bytes = bytes.unwrap_or_default();
+            if bytes.len() < len {
+                let end = offset + bytes.len() as u64;
+                forget_cut(inner, live, key, position - offset, end).await;
+                // The block in which the file ends is fetched whole, with those after it.
+                let whole = (end - end % BLOCK_SIZE).saturating_sub(offset);
+                bytes.truncate(usize::try_from(whole).unwrap_or(usize::MAX));
+            }
+            Ok((!bytes.is_empty()).then_some(bytes))
         }
         Err(error) => {
             tracing::warn!(key = %live.key, %error, "cached bytes cannot be read and are fetched again");
@@ -39,60 +52,122 @@ pub(crate) async fn read_trusted(
 }
 
 /// Bytes that another process wrote: their blocks are read whole and checked first. `None` where a check
-/// failed: that block alone is forgotten.
+/// failed: the bad blocks are forgotten, and no others.
 pub(crate) async fn read_checked(
     inner: &Arc<Inner>,
     live: &Arc<Live>,
     position: u64,
     max: usize,
 ) -> Result<Option<Bytes>, ReadError> {
-    let Some((place, epoch, is_unloaded, blocks)) = what_to_check(live, position, max) else {
+    let Some(found) = check_at(inner, live, position, max).await else {
+        // Without a row and its checksums nothing can be trusted.
         forget(inner, live, position, 1);
         return Ok(None);
     };
+    let mut suspect = found.suspect;
+    while let Some(next) = suspect {
+        suspect = match check_at(inner, live, next, LOOK_ON).await {
+            Some(found) => found.suspect,
+            None => None,
+        };
+    }
+    if found.good_end <= position {
+        return Ok(None);
+    }
+    let (Ok(from), Ok(to)) = (
+        usize::try_from(position - found.start),
+        usize::try_from(found.good_end - found.start),
+    ) else {
+        return Ok(None);
+    };
+    let end = to.min(from.saturating_add(max)).min(found.bytes.len());
+    Ok((from < end).then(|| found.bytes.slice(from..end)))
+}
+
+/// What a check found.
+struct Checked {
+    /// Where `bytes` begin.
+    start: u64,
+    bytes: Bytes,
+    /// Up to where they are good.
+    good_end: u64,
+    /// Where the next unchecked block of the segment begins, if the last of these was bad.
+    suspect: Option<u64>,
+}
+
+/// Reads and checks the blocks from `position` on, as many as hold `max` bytes; trusts good ones and forgets bad
+/// ones. `None` where nothing is recorded, or it cannot be told what its checksum is.
+async fn check_at(
+    inner: &Arc<Inner>,
+    live: &Arc<Live>,
+    position: u64,
+    max: usize,
+) -> Option<Checked> {
+    let (place, epoch, is_unloaded, blocks) = what_to_check(live, position, max)?;
     if is_unloaded {
-        match inner.store.segment(place.generation, place.segment).await {
-            Ok(Some(row)) => {
-                let mut state = live.lock();
-                if let Some(segment) = state.segments.get_mut(&place.segment) {
-                    segment.load(&row);
-                }
-            }
-            Ok(None) | Err(_) => {
-                // Without checksums nothing can be trusted.
-                forget(inner, live, position, 1);
-                return Ok(None);
-            }
+        let row = inner.store.segment(place.generation, place.segment).await;
+        let row = row.ok().flatten()?;
+        if let Some(segment) = live.lock().segments.get_mut(&place.segment) {
+            segment.load(&row);
         }
     }
-    let start = u64::from(place.segment) * place.segment_size;
+    let whole = place.range()?;
     let key = SegmentKey {
         generation: place.generation,
         segment: place.segment,
         epoch,
     };
-    let len = usize::try_from(blocks.len()).unwrap_or(usize::MAX);
+    let len = usize::try_from(blocks.len()).ok()?;
+    let offset = blocks.start() - whole.start();
     let distrusts = live.distrusts();
-    let read = inner.bytes.read(key, blocks.start() - start, len).await;
+    let read = inner.bytes.read(key, offset, len).await;
+    let nothing = Checked {
+        start: blocks.start(),
+        bytes: Bytes::new(),
+        good_end: blocks.start(),
+        suspect: None,
+    };
     let bytes = match read {
         Ok(bytes) => bytes.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(key = %live.key, %error, "cached bytes cannot be read and are fetched again");
-            Bytes::new()
+            forget(inner, live, blocks.start(), blocks.len());
+            return Some(nothing);
         }
     };
-    let good_end = check(inner, live, place, blocks, &bytes, distrusts);
-    if good_end <= position {
-        return Ok(None);
+    if live.lock().epoch(place.segment) != epoch {
+        // The file was given up during the read.
+        return Some(nothing);
     }
-    let (Ok(from), Ok(to)) = (
-        usize::try_from(position - blocks.start()),
-        usize::try_from(good_end - blocks.start()),
-    ) else {
-        return Ok(None);
-    };
-    let end = to.min(from.saturating_add(max)).min(bytes.len());
-    Ok((from < end).then(|| bytes.slice(from..end)))
+    let bad = check(live, place, blocks, &bytes, distrusts);
+    add(&inner.counters.checksum_failures, bad.blocks);
+    for range in bad.ranges.iter() {
+        tracing::warn!(
+            key = %live.key,
+            start = range.start(),
+            len = range.len(),
+            "cached blocks are damaged and are fetched again"
+        );
+        forget(inner, live, range.start(), range.len());
+    }
+    let is_cut = bytes.len() < len;
+    if is_cut {
+        forget_cut(inner, live, key, whole.start(), offset + bytes.len() as u64).await;
+    }
+    let next = blocks.end();
+    let is_suspect = !is_cut
+        && bad.ranges.contains(blocks.last())
+        && next < whole.end()
+        && !live.lock().trusted.contains(next);
+    Some(Checked {
+        good_end: bad
+            .ranges
+            .iter()
+            .next()
+            .map_or(blocks.end(), ByteRange::start),
+        suspect: is_suspect.then_some(next),
+        ..Checked { bytes, ..nothing }
+    })
 }
 
 /// The whole blocks around `position` that are recorded, unchecked, and of one segment.
@@ -125,17 +200,17 @@ fn what_to_check(live: &Live, position: u64, max: usize) -> Option<(Place, u32, 
     ))
 }
 
-/// Checks `bytes`, read from `blocks`, block by block; forgets bad ones and trusts good ones. Returns where the
-/// first bad block starts, or the end.
-fn check(
-    inner: &Arc<Inner>,
-    live: &Arc<Live>,
-    place: Place,
-    blocks: ByteRange,
-    bytes: &Bytes,
-    distrusts: u64,
-) -> u64 {
+/// Blocks that do not match their checksums.
+#[derive(Default)]
+struct Bad {
+    ranges: RangeSet,
+    blocks: u64,
+}
+
+/// Checks `bytes`, read from `blocks`, block by block, and trusts good ones.
+fn check(live: &Live, place: Place, blocks: ByteRange, bytes: &Bytes, distrusts: u64) -> Bad {
     let per_segment = place.segment_size / BLOCK_SIZE;
+    let mut bad = Bad::default();
     for block in blocks.start() / BLOCK_SIZE..=blocks.last() / BLOCK_SIZE {
         let Some(range) = block_range(block, place.total_len) else {
             break;
@@ -155,15 +230,54 @@ fn check(
             }
             _ => false,
         };
-        if !is_good {
-            add(&inner.counters.checksum_failures, 1);
-            tracing::warn!(key = %live.key, block, "a cached block is damaged and is fetched again");
-            forget(inner, live, range.start(), range.len());
-            return range.start();
+        if is_good {
+            live.trust(range, distrusts);
+        } else {
+            bad.ranges.insert(range);
+            bad.blocks += 1;
         }
-        live.trust(range, distrusts);
     }
-    blocks.end()
+    bad
+}
+
+/// A segment's file ends at `end`, counted from the segment's start, or is missing: forgets all that it is said to
+/// hold beyond.
+async fn forget_cut(
+    inner: &Arc<Inner>,
+    live: &Arc<Live>,
+    key: SegmentKey,
+    segment_start: u64,
+    end: u64,
+) {
+    // Where nothing is at all, nothing before it is there either.
+    let is_missing = matches!(inner.bytes.read(key, 0, 1).await, Ok(None));
+    let end = if is_missing {
+        0
+    } else {
+        end - end % BLOCK_SIZE
+    };
+    let lost: Vec<ByteRange> = {
+        let state = live.lock();
+        let Some(meta) = &state.meta else { return };
+        let segment_end = segment_start.saturating_add(meta.segment_size);
+        let Some(beyond) = ByteRange::try_new(segment_start.saturating_add(end), segment_end)
+        else {
+            return;
+        };
+        // What is in memory and not stored yet did not come from the file, and stays.
+        match state.epoch(key.segment) == key.epoch {
+            true => state.stored.overlapping(beyond).collect(),
+            false => return,
+        }
+    };
+    if lost.is_empty() {
+        // It was evicted during the read.
+        return;
+    }
+    tracing::warn!(key = %live.key, segment = key.segment, end, "a cached file is cut or missing; what it lacks is fetched again");
+    for range in lost {
+        forget_exactly(inner, live, range);
+    }
 }
 
 /// Forgets the whole blocks around some bytes, here and in the index.
@@ -176,12 +290,16 @@ fn forget(inner: &Arc<Inner>, live: &Arc<Live>, position: u64, len: u64) {
         .unwrap_or(u64::MAX)
         .min(total_len);
     if let Some(range) = ByteRange::try_new(start, end) {
-        live.forget(range);
-        inner.note_forgotten(live, range);
-        inner.tell(Input::Forgotten {
-            source: live.source,
-            range,
-        });
-        inner.dirty.mark(live);
+        forget_exactly(inner, live, range);
     }
+}
+
+fn forget_exactly(inner: &Arc<Inner>, live: &Arc<Live>, range: ByteRange) {
+    live.forget(range);
+    inner.note_forgotten(live, range);
+    inner.tell(Input::Forgotten {
+        source: live.source,
+        range,
+    });
+    inner.dirty.mark(live);
 }

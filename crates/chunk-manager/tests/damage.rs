@@ -244,6 +244,87 @@ async fn fault18_swapped_truncated_and_deleted_segments_are_never_served() {
     assert_eq!(rig.world.journal().bytes_of(FILM), whole_again);
 }
 
+/// What became of a segment's file.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Missing,
+    /// In the middle of a block.
+    CutAt(u64),
+    Overwritten,
+}
+
+/// Damages the one segment of a film, of which `lost` bytes are to be fetched again then.
+async fn damage(setup: &Setup, loss: Loss, len: u64) -> u64 {
+    let key = segment(setup, 0).await;
+    let bytes = &setup.bytes;
+    match loss {
+        Loss::Missing => {
+            bytes.remove(vec![key]).await.unwrap();
+            len
+        }
+        Loss::CutAt(end) => {
+            bytes.remove(vec![key]).await.unwrap();
+            let left = content(FILM, 1, 0, usize::try_from(end).unwrap());
+            bytes.write(key, 0, vec![left.into()]).await.unwrap();
+            len - end / BLOCK * BLOCK
+        }
+        Loss::Overwritten => {
+            let garbage = vec![0xEE; usize::try_from(len).unwrap()];
+            bytes.write(key, 0, vec![garbage.into()]).await.unwrap();
+            len
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault18_a_file_that_is_missing_cut_or_overwritten_is_fetched_again_with_one_request() {
+    let len = 8 * MIB;
+    for loss in [
+        Loss::Missing,
+        Loss::CutAt(3 * MIB + 100),
+        Loss::CutAt(3 * MIB),
+        Loss::Overwritten,
+    ] {
+        for was_closed in [true, false] {
+            // What this process wrote itself is trusted, and only a check finds that it was overwritten.
+            if matches!((loss, was_closed), (Loss::Overwritten, false)) {
+                continue;
+            }
+            let mut setup = setup(len);
+            setup.chunk_size = 10 * MIB;
+            let rig = setup.start().await;
+            let mut opened = rig.open(0, None).await;
+            read_to_end(&mut opened.reader, 1).await;
+            settle().await;
+            let (rig, mut opened, lost) = if was_closed {
+                drop(opened);
+                rig.manager.shutdown().await;
+                let lost = damage(&setup, loss, len).await;
+                let rig = setup.start().await;
+                let opened = rig.open(0, None).await;
+                (rig, opened, lost)
+            } else {
+                let lost = damage(&setup, loss, len).await;
+                opened.reader.seek_to(0);
+                (rig, opened, lost)
+            };
+            let before = (
+                rig.world.journal().requests_of(FILM),
+                rig.world.journal().bytes_of(FILM),
+            );
+            assert_eq!(read_to_end(&mut opened.reader, 1).await, len);
+            let requests = rig.world.journal().requests_of(FILM) - before.0;
+            let sent = rig.world.journal().bytes_of(FILM) - before.1;
+            assert_eq!(requests, 1, "{loss:?}");
+            assert_eq!(sent, lost, "{loss:?}");
+            settle().await;
+            let report = rig.manager.verify(false).await.unwrap();
+            assert!(report.bad.is_empty(), "{loss:?}: {report:?}");
+            assert_eq!(report.bytes, len, "{loss:?}: it is recorded again");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault17_what_cannot_be_read_is_fetched_again_and_the_player_hears_nothing() {
     let mut setup = setup(LEN);
