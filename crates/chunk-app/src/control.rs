@@ -96,6 +96,9 @@ impl Control for Local {
     }
 
     async fn fetch(&self, order: FetchOrder) -> Outcome<mpsc::Receiver<FetchEvent>> {
+        for origin in &order.origins {
+            self.0.mounts.expect(&origin.name, &origin.url)?;
+        }
         // All or none: a slip in the last of many is told before the first begins.
         let resources = order
             .targets

@@ -10,7 +10,9 @@ use crate::progress::Progress;
 use crate::run::run;
 use crate::settings::Settings;
 use crate::signals::Signals;
-use crate::wire::{EvictOrder, FetchEvent, FetchOrder, PinOrder, Role, VerifyOrder, WhyOrder};
+use crate::wire::{
+    EvictOrder, FetchEvent, FetchOrder, OrderedOrigin, PinOrder, Role, VerifyOrder, WhyOrder,
+};
 
 pub(crate) async fn status(settings: &Settings, flags: &cli::Status) -> Outcome<()> {
     let report = run(settings, Role::Command, async |control: &dyn Control| {
@@ -95,8 +97,20 @@ pub(crate) async fn pin(settings: &Settings, flags: &cli::PinTarget, pinned: boo
 }
 
 pub(crate) async fn fetch(settings: &Settings, flags: &cli::Fetch) -> Outcome<()> {
+    let origins = if flags.cache.origins.is_empty() {
+        Vec::new()
+    } else {
+        let given = settings.mounts.iter();
+        given
+            .map(|origin| OrderedOrigin {
+                name: origin.name.clone(),
+                url: origin.url.to_string(),
+            })
+            .collect()
+    };
     let order = FetchOrder {
         targets: flags.targets.clone(),
+        origins,
     };
     let mut signals = Signals::watch()
         .map_err(|error| Failure::failed(format!("cannot watch for signals: {error}")))?;

@@ -197,6 +197,23 @@ impl Mounts {
         self.origins.values()
     }
 
+    /// Refuses an origin that a command names and that is not one of these: who runs with others cannot take it up.
+    pub(crate) fn expect(&self, name: &str, url: &str) -> Outcome<()> {
+        let known = self.origins.get(name);
+        if known.is_some_and(|known| known.url.to_string() == url) {
+            return Ok(());
+        }
+        let given = match name {
+            "" => url.to_owned(),
+            name => format!("{name}={url}"),
+        };
+        Err(Failure::usage(format!(
+            "a chunkd that runs already uses this cache folder, and what counts is which origins it was started with: \
+             `--origin {given}` is not among them; {}",
+            self.listed()
+        )))
+    }
+
     /// What `text`, a URL or a path as players ask for it, is at which origin.
     pub(crate) fn resource(&self, text: &str) -> Outcome<Resource> {
         let (origin, target) = self.split(text)?;

@@ -92,6 +92,17 @@ pub(crate) struct ActivityReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FetchOrder {
     pub(crate) targets: Vec<String>,
+    /// Those that the command was given, so that one which whoever carries it out does not have is told.
+    #[serde(default)]
+    pub(crate) origins: Vec<OrderedOrigin>,
+}
+
+/// An origin as a command names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OrderedOrigin {
+    pub(crate) name: String,
+    /// Without credentials.
+    pub(crate) url: String,
 }
 
 /// One line of the answer to a fetch. Every file gets one `done` or `failed`, and an `end` follows the last

@@ -207,6 +207,34 @@ async fn fault26_a_second_server_on_one_folder_is_refused_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_the_running_server_does_not_have_is_refused_and_its_own_is_not() {
+    let bench = Bench::with("a", 10).await;
+    let url = bench.origin.url();
+    let films = format!("films={url}");
+    let server = bench.serve_with(&["--origin", &films]).await;
+    let requests = bench.origin.journal().requests();
+    let other = format!("other={}", url.replace("http://", "http://user:hunter2@"));
+    let elsewhere = "films=http://127.0.0.1:1/";
+    for given in [other.as_str(), elsewhere, url.as_str()] {
+        let output = bench
+            .run(&["fetch", "--origin", given, "/films/a", "/a", "/other/a"])
+            .await;
+        let said = error(&output, 2);
+        assert!(
+            said.contains("is not among them; there is /films/"),
+            "{said}"
+        );
+        let named = given.replace("user:hunter2@", "");
+        assert!(said.contains(&format!("`--origin {named}")), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    assert_eq!(bench.origin.journal().requests(), requests);
+    let output = bench.run(&["fetch", "--origin", &films, "/films/a"]).await;
+    assert!(output.status.success(), "{output:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_cached_cannot_be_evicted_or_pinned() {
     let bench = Bench::with("a", 10).await;
     bench.serve().await.stop().await;
