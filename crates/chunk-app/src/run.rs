@@ -22,6 +22,9 @@ const HOLDER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often to look meanwhile. A lock file has no event that every file system tells.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// How long to wait for a short command without a word: most are over by then.
+const PATIENCE_UNTOLD: Duration = Duration::from_secs(1);
+
 /// How often an order may change hands before something else must be wrong.
 const MOST_HANDS: u32 = 10;
 
@@ -100,8 +103,9 @@ pub(crate) async fn take_over(folder: &Path) -> Outcome<FolderLock> {
 
 /// Looks for a way. With `prefer_other`, whoever asked for the folder gets time to take it.
 async fn find(folder: &Path, role: Role, prefer_other: bool) -> Outcome<Held> {
-    let deadline = Instant::now() + HOLDER_TIMEOUT;
+    let mut deadline = Instant::now() + HOLDER_TIMEOUT;
     let others_until = Instant::now() + HOLDER_TIMEOUT / 3;
+    let mut tell_at = Some(Instant::now() + PATIENCE_UNTOLD);
     let remote = Remote::new(folder);
     loop {
         let may_take = !prefer_other || Instant::now() >= others_until;
@@ -109,9 +113,18 @@ async fn find(folder: &Path, role: Role, prefer_other: bool) -> Outcome<Held> {
             return Ok(Held::Here(lock));
         }
         if let Ok(holder) = remote.instance().await {
-            // A short command fetches nothing, so a fetch waits until it is over.
+            // A short command fetches nothing, so a fetch waits until it is over: a check of a large cache takes
+            // its time, and as long as it answers nothing is wrong.
             if role != Role::Fetch || holder.role != Role::Command {
                 return Ok(Held::There(remote));
+            }
+            deadline = Instant::now() + HOLDER_TIMEOUT;
+            if tell_at.is_some_and(|at| Instant::now() >= at) {
+                tell_at = None;
+                tracing::info!(
+                    process = holder.pid,
+                    "another command uses the cache folder; this one begins when that is done"
+                );
             }
         }
         wait_or_give_up(folder, deadline).await?;
@@ -128,4 +141,56 @@ async fn wait_or_give_up(folder: &Path, deadline: Instant) -> Outcome<()> {
     }
     tokio::time::sleep(LOOK_EVERY).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::socket;
+
+    /// Says on the socket that a process of `role` holds the folder, `times` times.
+    async fn answer(listener: UnixListener, role: &str, times: u32) {
+        let body = format!(r#"{{"role":"{role}","pid":1}}"#);
+        for _ in 0..times {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+            }
+            let len = body.len();
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{body}");
+            stream.write_all(text.as_bytes()).await.unwrap();
+        }
+    }
+
+    /// More looks than fit into the time that a silent holder is given.
+    fn looks() -> u32 {
+        u32::try_from(HOLDER_TIMEOUT.as_millis() / LOOK_EVERY.as_millis()).unwrap() * 3
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_waits_for_a_long_command_for_as_long_as_it_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = compose::try_lock(folder.path()).unwrap().unwrap();
+        let listener = socket::listen(folder.path()).unwrap();
+        tokio::spawn(async move {
+            answer(listener, "command", looks()).await;
+            drop(lock);
+        });
+        let found = find(folder.path(), Role::Fetch, false).await;
+        assert!(matches!(found, Ok(Held::Here(_))), "{found:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_does_not_answer_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let _lock = compose::try_lock(folder.path()).unwrap().unwrap();
+        let began = Instant::now();
+        let found = find(folder.path(), Role::Fetch, false).await;
+        assert!(found.unwrap_err().message().contains("does not answer"));
+        assert!(began.elapsed() >= HOLDER_TIMEOUT);
+    }
 }
