@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_core::{CacheKey, Priority};
-use chunk_manager::{EntryState, EntryStatus, OpenError};
-use chunk_ports::{CacheEvent, EventSource, EventSubscription, Received, Resource};
+use chunk_manager::{EntryState, EntryStatus, ManagerError, OpenError};
+use chunk_ports::{
+    CacheEvent, ChunkStoreError, EventSource, EventSubscription, Received, Resource,
+};
 use tokio::sync::mpsc;
 
 use crate::host::Host;
@@ -84,6 +86,12 @@ fn reason(error: &OpenError) -> String {
                     approximate_size(*pinned)
                 ),
             }
+        }
+        OpenError::Manager(ManagerError::Index(error))
+            if matches!(**error, ChunkStoreError::Full(_)) =>
+        {
+            "the disk is full, and nothing more could be evicted from it; the order was not taken"
+                .to_owned()
         }
         other => other.to_string(),
     }

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use crash_support::index::recorded;
 use crash_support::strace::{Injection, Tracing, say_skipped};
@@ -355,4 +356,39 @@ fn fault15_a_film_larger_than_the_disk_plays_through() {
         let ended = server.stop();
         assert!(!ended.stderr.contains("panicked"), "{limits:?}: {ended:?}");
     }
+}
+
+/// What others have put on the disk until nothing more went.
+fn fill(file: &std::path::Path) {
+    let mut file = fs::File::create(file).unwrap();
+    while std::io::Write::write_all(&mut file, &[7; 4096]).is_ok() {}
+}
+
+#[test]
+fn fault15_a_disk_that_others_have_filled_is_evicted_from() {
+    const IDLE: u64 = 3 * 1024 * 1024;
+    const NEW: u64 = 1024 * 1024;
+    let world = World::new(&[("idle", IDLE), ("new", NEW)]);
+    let cache = Cache::new();
+    let Some(server) = serve_on_small_disk(&world, &cache, &["--min-free", "1MiB"]) else {
+        return;
+    };
+    server.whole("idle", IDLE);
+    // Recorded, so that rows have to go.
+    server.whole("idle", IDLE);
+    assert_eq!(world.sent("idle"), IDLE);
+    std::thread::sleep(Duration::from_secs(2)); // why: one group commit, which nothing outside tells of
+    let inside = format!("/proc/{}/root{}", server.pid(), cache.home().display());
+    fill(&PathBuf::from(inside).join("others"));
+    server.whole("new", NEW);
+    std::thread::sleep(Duration::from_secs(2)); // why: as above
+    let sent = world.sent("new");
+    server.whole("new", NEW);
+    assert_eq!(
+        world.sent("new"),
+        sent,
+        "it was passed through and not kept"
+    );
+    let ended = server.stop();
+    assert!(!ended.stderr.contains("the index is full"), "{ended:?}");
 }

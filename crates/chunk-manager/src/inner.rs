@@ -167,6 +167,11 @@ impl Inner {
         EntryId::new(u64::MAX - self.next_volatile.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Whether the index has never heard of the entry.
+    pub(crate) const fn is_volatile(entry: EntryId) -> bool {
+        entry.get() > i64::MAX as u64
+    }
+
     /// Bytes per segment of a generation that begins now: the chunk size in whole blocks.
     pub(crate) fn segment_size(&self) -> u64 {
         self.chunk_size

@@ -9,7 +9,9 @@ use chunk_core::scheduler::Input;
 use chunk_core::{
     BLOCK_SIZE, ByteRange, CacheKey, ChunkGeometry, EntryId, GeometryError, Priority,
 };
-use chunk_ports::{ByteStore, CacheEvent, ChunkFetcher, ChunkStore, JobRange, Resource};
+use chunk_ports::{
+    ByteStore, CacheEvent, ChunkFetcher, ChunkStore, ChunkStoreError, JobRange, Resource,
+};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -378,6 +380,17 @@ impl ChunkManager {
             opened => opened?,
         };
         let entry = opened.entry.id();
+        if Inner::is_volatile(entry) {
+            // The order would be gone with the last reader. The index says why it cannot take it, unless it
+            // has just become able to: then it can be asked again.
+            let key = opened.entry.key();
+            let now = self.inner.clock.unix_seconds();
+            let known = self.inner.store.ensure_entry(key, now).await;
+            let error = known.err().unwrap_or_else(|| {
+                ChunkStoreError::Unavailable("it did not know the file when that was opened".into())
+            });
+            return Err(ManagerError::from(error).into());
+        }
         let end = opened.entry.total_len().unwrap_or(JobRange::TO_THE_END);
         if let Some(whole) = ByteRange::try_new(0, end)
             && let Some(live) = self.inner.live_now(opened.entry.key())

@@ -385,7 +385,7 @@ impl Inner {
             || !self.jobs().rows(live.entry).is_empty()
             || live.lock().pinned;
         // An entry that the index could not be asked about is not in it.
-        if is_wanted || live.entry.get() > i64::MAX as u64 {
+        if is_wanted || Self::is_volatile(live.entry) {
             return;
         }
         self.forget_key(live.entry);

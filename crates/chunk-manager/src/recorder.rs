@@ -189,7 +189,7 @@ impl Inner {
         }
         for entry in entries {
             // An entry that the index never heard of has no rows.
-            if entry.get() > i64::MAX as u64 {
+            if Self::is_volatile(entry) {
                 continue;
             }
             // With the bytes that it waited for, so that a job ends in the transaction that records them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_core::{CacheKey, EntryId, GenerationId};
-use chunk_manager::{First, Limits};
+use chunk_manager::{EntryState, First, Limits, ManagerError, OpenError, Priority};
 use chunk_ports::{
     ChunkStore, ChunkStoreError, EntryRecord, GenerationRecord, JobRecord, NewGeneration,
     SegmentRecord, SegmentSummary, StoreWrite,
@@ -95,6 +95,31 @@ async fn fault15_a_byte_store_that_is_full_from_the_start_keeps_nobody_waiting()
         assert!(sent <= 40 * MIB, "{sent} bytes for two readers abreast");
         assert!(rig.manager.statistics().store_failing);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault15_an_order_that_the_index_has_no_room_for_is_refused_with_that_reason() {
+    let Failing { setup, index, .. } = failing(3 * MIB);
+    index.fail_every(ChunkStoreMethod::EnsureEntry, Some(Fault::Full));
+    let rig = setup.start().await;
+    let refused = rig
+        .manager
+        .prefetch(resource(FILM), Priority::Medium)
+        .await
+        .unwrap_err();
+    let OpenError::Manager(ManagerError::Index(reason)) = &refused else {
+        panic!("{refused:?}");
+    };
+    assert!(matches!(**reason, ChunkStoreError::Full(_)), "{refused:?}");
+    index.clear();
+    sleep(Duration::from_secs(70)).await; // why: virtual time, until what was opened for it is closed
+    rig.manager
+        .prefetch(resource(FILM), Priority::Medium)
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(10)).await; // why: virtual time, for three megabytes and their commit
+    let status = rig.manager.entry_status(&key(FILM)).await.unwrap().unwrap();
+    assert_eq!(status.state, EntryState::Complete);
 }
 
 #[tokio::test(start_paused = true)]

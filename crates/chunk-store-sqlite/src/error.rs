@@ -94,6 +94,8 @@ fn meaning(error: &sqlx::Error) -> Meaning {
 
 /// By the result codes of sqlite.org/rescode.html; the low byte is the primary code.
 fn of_code(error: &dyn DatabaseError) -> Meaning {
+    // No room for the file of the log's index.
+    const IOERR_SHMSIZE: i32 = 4874;
     const CORRUPT: i32 = 11;
     const FULL: i32 = 13;
     const TOO_BIG: i32 = 18;
@@ -105,7 +107,7 @@ fn of_code(error: &dyn DatabaseError) -> Meaning {
         .and_then(|code| code.parse::<i32>().ok())
         .unwrap_or(0);
     match (code & 0xff, code) {
-        (FULL, _) => Meaning::Full,
+        (FULL, _) | (_, IOERR_SHMSIZE) => Meaning::Full,
         (CORRUPT | NOT_A_DATABASE, _) => Meaning::Corrupt,
         (_, CONSTRAINT_FOREIGN_KEY) => Meaning::NoParent,
         (CONSTRAINT | TOO_BIG, _) => Meaning::Rule(error.message().to_owned()),

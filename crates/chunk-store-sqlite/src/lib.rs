@@ -33,6 +33,11 @@
 //! start reads entries, not chunks; damage met later leaves the file `<name>.suspect`, which makes the
 //! next start check everything once. A schema newer than the program is refused and left alone.
 //!
+//! # A full disk
+//! The file `<name>.reserve`, 1 MiB larger than the index, holds room that is given up when rows are to be removed, or a file
+//! to be made known, and the disk is full; it is made again when there is room. Other writes fail with
+//! [`chunk_ports::ChunkStoreError::Full`].
+//!
 //! # Durability
 //! What was committed survives the end of the process. After a power cut the last commits may be
 //! missing, whole and in order, unless [`Durability::PowerCut`] is asked for; the numbers of entries and
@@ -44,6 +49,7 @@ mod connection;
 mod error;
 mod open;
 mod options;
+mod reserve;
 mod rows;
 mod statements;
 mod store;

@@ -1,7 +1,7 @@
 //! Opening: a private file, a schema brought up to date, and damage moved out of the way.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use crate::connection::{Connection, Counters};
 use crate::error::{OpenError, classify};
 use crate::options::{Location, SqliteOptions};
+use crate::reserve::{For, Reserve};
 use crate::store::SqliteChunkStore;
 use crate::{rows, statements};
 
@@ -58,14 +59,14 @@ impl SqliteChunkStore {
         let path = match &options.location {
             Location::Memory => PathBuf::from(":memory:"),
             Location::File(path) => {
-                make_private(path).map_err(|source| OpenError::File {
+                open_private(path).map_err(|source| OpenError::File {
                     path: path.clone(),
                     source,
                 })?;
                 path.clone()
             }
         };
-        let damage = match attempt(&options, &path).await {
+        let damage = match attempt_with_reserve(&options, &path).await {
             Ok(store) => {
                 return Ok(Opened {
                     store,
@@ -85,12 +86,12 @@ impl SqliteChunkStore {
             });
         }
         let aside = set_aside(&path)
-            .and_then(|aside| make_private(&path).map(|()| aside))
+            .and_then(|aside| open_private(&path).map(|_| aside))
             .map_err(|source| OpenError::SetAside {
                 path: path.clone(),
                 source,
             })?;
-        match attempt(&options, &path).await {
+        match attempt_with_reserve(&options, &path).await {
             Ok(store) => Ok(Opened {
                 store,
                 set_aside: Some(aside),
@@ -111,6 +112,28 @@ enum Failure {
 impl From<ChunkStoreError> for Failure {
     fn from(error: ChunkStoreError) -> Self {
         Self::Database(error)
+    }
+}
+
+/// Opens the file as it is; on a full disk with the room that is kept for removals, for else nothing could
+/// ever be removed.
+async fn attempt_with_reserve(
+    options: &SqliteOptions,
+    path: &Path,
+) -> Result<SqliteChunkStore, Failure> {
+    let mut reserve = Reserve::find(match options.location {
+        Location::File(_) => Some(path.to_path_buf()),
+        Location::Memory => None,
+    });
+    loop {
+        match attempt(options, path).await {
+            Err(Failure::Database(ChunkStoreError::Full(_))) if reserve.give(For::Removals) => {}
+            Ok(store) => {
+                reserve.fill();
+                return Ok(store.with_reserve(reserve));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
 }
 
@@ -232,9 +255,9 @@ async fn probe(store: &SqliteChunkStore) -> Result<(), ChunkStoreError> {
     store.retired_generations().await.map(drop)
 }
 
-/// Makes the file if there is none, readable by its owner alone; SQLite gives the files it keeps beside
-/// it the same mode.
-pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+/// Opens the file for appending; makes it if there is none, readable by its owner alone. SQLite gives the
+/// files it keeps beside the index the same mode.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);
     #[cfg(unix)]
@@ -245,10 +268,10 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
         if mode & 0o077 != 0 {
             file.set_permissions(fs::Permissions::from_mode(0o600))?;
         }
-        Ok(())
+        Ok(file)
     }
     #[cfg(not(unix))]
-    options.open(path).map(drop)
+    options.open(path)
 }
 
 /// Renames the file, and those SQLite keeps beside it, to the first name that is free.
@@ -281,7 +304,7 @@ fn move_if_there(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The path with `suffix` after its last name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)

@@ -1,8 +1,8 @@
 //! The store: which connection answers what.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use chunk_core::{CacheKey, EntryId, GenerationId};
@@ -18,6 +18,7 @@ use crate::batch::{self, NO_ENTRY};
 use crate::connection::{Connection, Counters, Query, Statistics};
 use crate::error::closed;
 use crate::options::Durability;
+use crate::reserve::{For, Reserve};
 use crate::{open, rows, statements};
 
 /// An index in one SQLite file, or in memory.
@@ -35,6 +36,7 @@ pub struct SqliteChunkStore {
     durability: Durability,
     /// The file whose presence tells the next start to check everything.
     suspicion: Option<PathBuf>,
+    reserve: std::sync::Mutex<Reserve>,
 }
 
 impl SqliteChunkStore {
@@ -55,7 +57,13 @@ impl SqliteChunkStore {
             counters,
             durability,
             suspicion,
+            reserve: std::sync::Mutex::default(),
         }
+    }
+
+    pub(crate) fn with_reserve(mut self, reserve: Reserve) -> Self {
+        self.reserve = std::sync::Mutex::new(reserve);
+        self
     }
 
     /// What was asked of SQLite since the store was opened.
@@ -96,17 +104,12 @@ impl SqliteChunkStore {
         self.noted(checked)
     }
 
-    async fn write(&self, durability: Durability) -> Result<Writing<'_>, ChunkStoreError> {
-        let mut guard = self.writer.lock().await;
-        guard
-            .as_mut()
-            .ok_or_else(closed)?
-            .begin(match self.durability {
-                Durability::ProcessCrash => durability,
-                Durability::PowerCut => Durability::PowerCut,
-            })
-            .await?;
-        Ok(Writing { guard })
+    async fn write(&self) -> Writing<'_> {
+        let guard = self.writer.lock().await;
+        let writing = Writing { store: self, guard };
+        // What is lacking for removals comes before what would be added.
+        writing.reserve().fill();
+        writing
     }
 
     /// Reads on the first free reader, or waits for the one whose turn it is.
@@ -140,10 +143,15 @@ impl SqliteChunkStore {
         key: &CacheKey,
         now_unix: i64,
     ) -> Result<EntryRecord, ChunkStoreError> {
-        let mut writing = self.write(Durability::PowerCut).await?;
-        let writer = writing.connection()?;
-        let outcome = add_entry(writer, key, now_unix).await;
-        writer.end(outcome).await
+        let mut writing = self.write().await;
+        loop {
+            let writer = writing.begin(Durability::PowerCut).await?;
+            let outcome = add_entry(writer, key, now_unix).await;
+            let outcome = writer.end(outcome).await;
+            if !writing.has_more_room_after(&outcome, For::NewFiles) {
+                return outcome;
+            }
+        }
     }
 
     /// Leaves word for the next start where the database turned out to be damaged. A start reads the
@@ -151,7 +159,7 @@ impl SqliteChunkStore {
     fn noted<T>(&self, outcome: Result<T, ChunkStoreError>) -> Result<T, ChunkStoreError> {
         if let (Err(ChunkStoreError::Corrupt(_)), Some(suspicion)) = (&outcome, &self.suspicion) {
             // If even this fails, the damage is met again, and reported again.
-            let _ = open::make_private(suspicion);
+            let _ = open::open_private(suspicion);
         }
         outcome
     }
@@ -187,10 +195,15 @@ impl ChunkStore for SqliteChunkStore {
         new: NewGeneration,
     ) -> Result<GenerationRecord, ChunkStoreError> {
         new.check()?;
-        let mut writing = self.write(Durability::PowerCut).await?;
-        let writer = writing.connection()?;
-        let outcome = begin_generation(writer, entry, new).await;
-        self.noted(writer.end(outcome).await)
+        let mut writing = self.write().await;
+        loop {
+            let writer = writing.begin(Durability::PowerCut).await?;
+            let outcome = begin_generation(writer, entry, new.clone()).await;
+            let outcome = writer.end(outcome).await;
+            if !writing.has_more_room_after(&outcome, For::NewFiles) {
+                return self.noted(outcome);
+            }
+        }
     }
 
     async fn segments(
@@ -232,21 +245,66 @@ impl ChunkStore for SqliteChunkStore {
         if writes.is_empty() {
             return Ok(());
         }
-        let mut writing = self.write(Durability::ProcessCrash).await?;
-        let writer = writing.connection()?;
-        let outcome = batch::apply(writer, writes).await;
-        self.noted(writer.end(outcome).await)
+        let is_removal = writes.iter().all(only_removes);
+        let mut writing = self.write().await;
+        if !is_removal {
+            let writer = writing.begin(Durability::ProcessCrash).await?;
+            let outcome = batch::apply(writer, writes).await;
+            return self.noted(writer.end(outcome).await);
+        }
+        loop {
+            let writer = writing.begin(Durability::ProcessCrash).await?;
+            let outcome = batch::apply(writer, writes.clone()).await;
+            let outcome = writer.end(outcome).await;
+            if !writing.has_more_room_after(&outcome, For::Removals) {
+                return self.noted(outcome);
+            }
+        }
     }
 }
 
-/// The writer, with a transaction begun.
+/// Whether a write can only make the index smaller.
+fn only_removes(write: &StoreWrite) -> bool {
+    match write {
+        StoreWrite::RemoveSegments { .. }
+        | StoreWrite::RemoveGeneration(_)
+        | StoreWrite::RemoveEntry(_) => true,
+        StoreWrite::ReplaceJobs { jobs, .. } => jobs.is_empty(),
+        _ => false,
+    }
+}
+
+/// The right to write, for as long as this lives.
 struct Writing<'a> {
+    store: &'a SqliteChunkStore,
     guard: MutexGuard<'a, Option<Connection>>,
 }
 
 impl Writing<'_> {
-    fn connection(&mut self) -> Result<&mut Connection, ChunkStoreError> {
-        self.guard.as_mut().ok_or_else(closed)
+    /// Begins a transaction that survives `durability`, or what the store was opened with, if that is more.
+    async fn begin(&mut self, durability: Durability) -> Result<&mut Connection, ChunkStoreError> {
+        let writer = self.guard.as_mut().ok_or_else(closed)?;
+        writer
+            .begin(match self.store.durability {
+                Durability::ProcessCrash => durability,
+                Durability::PowerCut => Durability::PowerCut,
+            })
+            .await?;
+        Ok(writer)
+    }
+
+    /// Whether it is worth doing again: the disk was full, and a part of the reserve has been given up. Each
+    /// time there is more room, for others may take it first.
+    fn has_more_room_after<T>(&self, outcome: &Result<T, ChunkStoreError>, purpose: For) -> bool {
+        matches!(outcome, Err(ChunkStoreError::Full(_))) && self.reserve().give(purpose)
+    }
+
+    /// Locked only by who writes: nobody else takes back what was given up before it is used.
+    fn reserve(&self) -> std::sync::MutexGuard<'_, Reserve> {
+        self.store
+            .reserve
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

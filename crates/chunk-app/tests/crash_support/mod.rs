@@ -417,6 +417,10 @@ impl Server {
         ended
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.child.id()
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.running.child.try_wait().unwrap().is_none()
     }

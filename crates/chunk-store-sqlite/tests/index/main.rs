@@ -4,6 +4,7 @@ mod conformance;
 mod cost;
 mod crash;
 mod faults;
+mod full_disk;
 mod model;
 mod restart;
 mod samples;
