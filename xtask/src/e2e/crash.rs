@@ -45,8 +45,8 @@ pub(crate) fn kill_and_restart(
     let total = film.bytes.len() as u64;
     let twice = sent.bytes.saturating_sub(total);
     // At most one second of filling may not have been recorded yet. More connections are opened on the way, so the
-    // last second brought more than the mean, up to twice as much.
-    let a_second = 2 * per_second(first.bytes, filled_for);
+    // last second brought more than the mean, up to three times as much.
+    let a_second = 3 * per_second(first.bytes, filled_for);
     let allowed = a_second + SOCKET_BUFFERS;
     let figures = format!(
         "killed after {} bytes, {twice} of {total} sent twice (at most {allowed} may be), restart in {} ms",
