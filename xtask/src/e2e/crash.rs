@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use super::films::Film;
 use super::origin::Origin;
@@ -15,7 +16,7 @@ use crate::http::Get;
 /// What a client has read when the process is killed.
 const READ_BEFORE: usize = 12 << 20;
 
-/// Sent by the origin and lost in socket buffers, at both ends of the connection.
+/// What a connection that is cut for another one has on its way, at both of its ends.
 const SOCKET_BUFFERS: u64 = 1 << 20;
 
 /// Kills, restarts, and counts at the origin.
@@ -29,38 +30,37 @@ pub(crate) fn kill_and_restart(
     let before = origin.sent()?;
 
     let mut serving = chunkd.serve(origin.address)?;
-    let started = Instant::now();
-    read_some(serving.address, &path, film)?;
+    let last_second = read_before(serving.address, &path, film)?;
     serving.guard.kill()?;
-    let filled_for = started.elapsed();
-    let first = origin.sent_since(before)?;
+    let first = origin.sent_since(before)?.bytes;
     drop(serving);
 
     let restarted = Instant::now();
     let serving = chunkd.serve(origin.address)?;
     let restart = restarted.elapsed();
+    let recorded = recorded(chunkd, &path)?;
+    let before = origin.sent()?;
     whole_file(curl, serving.address, &path, film)?;
-    let sent = origin.sent_since(before)?;
+    let second = origin.sent_since(before)?.bytes;
 
     let total = film.bytes.len() as u64;
-    let twice = sent.bytes.saturating_sub(total);
-    // At most one second of filling may not have been recorded yet. More connections are opened on the way, so the
-    // last second brought more than the mean, up to three times as much.
-    let a_second = 3 * per_second(first.bytes, filled_for);
-    let allowed = a_second + SOCKET_BUFFERS;
+    let missing = total.saturating_sub(recorded);
+    let lost = first.saturating_sub(recorded);
+    // What arrived in the last second: what the client read of it, and what was on its way ahead of the client.
+    let may_be_lost = last_second + first.saturating_sub(READ_BEFORE as u64);
     let figures = format!(
-        "killed after {} bytes, {twice} of {total} sent twice (at most {allowed} may be), restart in {} ms",
-        first.bytes,
+        "killed after {first} bytes, {recorded} of them recorded ({lost} lost, at most {may_be_lost} may be); \
+         {second} came for the {missing} that were missing; restart in {} ms",
         restart.as_millis()
     );
-    if sent.bytes < total {
-        bail!(
-            "the origin sent {} of {total} bytes: the count is wrong",
-            sent.bytes
-        );
+    if second < missing {
+        bail!("the count at the origin is wrong: {figures}");
     }
-    if twice > allowed {
-        bail!("{figures}");
+    if lost > may_be_lost {
+        bail!("more than a second of it was not recorded: {figures}");
+    }
+    if second > missing + SOCKET_BUFFERS {
+        bail!("what was recorded was fetched again: {figures}");
     }
     if restart > Duration::from_secs(1) {
         bail!("the restart took longer than a second: {figures}");
@@ -68,7 +68,8 @@ pub(crate) fn kill_and_restart(
     Ok(figures)
 }
 
-fn read_some(server: SocketAddr, path: &str, film: &Film) -> Result<()> {
+/// Reads until it is time to kill; returns how much of that came in the last second.
+fn read_before(server: SocketAddr, path: &str, film: &Film) -> Result<u64> {
     let get = Get {
         server,
         path,
@@ -79,14 +80,32 @@ fn read_some(server: SocketAddr, path: &str, film: &Film) -> Result<()> {
     if answer.content_length()? <= READ_BEFORE {
         bail!("the film is too short to be killed in the middle of it");
     }
-    let (bytes, _) = answer.read(READ_BEFORE)?;
+    let mut bytes = vec![0; READ_BEFORE];
+    let mut filled = 0;
+    let mut progress = Vec::new();
+    while filled < READ_BEFORE {
+        filled += answer.read_some(&mut bytes[filled..])?;
+        progress.push((Instant::now(), filled));
+    }
     if bytes != film.bytes[..READ_BEFORE] {
         bail!("the bytes before the kill differ");
     }
-    Ok(())
+    let now = Instant::now();
+    let a_second_ago = progress
+        .iter()
+        .rev()
+        .find(|(at, _)| now.duration_since(*at) > Duration::from_secs(1))
+        .map_or(0, |&(_, filled)| filled);
+    Ok((READ_BEFORE - a_second_ago) as u64)
 }
 
-fn per_second(bytes: u64, time: Duration) -> u64 {
-    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-    bytes.saturating_mul(1000) / milliseconds
+/// How much of a film the index has.
+fn recorded(chunkd: &Chunkd, path: &str) -> Result<u64> {
+    let output = chunkd.call(&["status", "--json"])?;
+    let status: Value = serde_json::from_slice(&output.stdout).context("status is not JSON")?;
+    status["entries"]
+        .as_array()
+        .and_then(|entries| entries.iter().find(|entry| entry["path"] == path))
+        .and_then(|entry| entry["recorded_bytes"].as_u64())
+        .with_context(|| format!("{path} is not in the status: {status}"))
 }
