@@ -9,6 +9,13 @@ use crate::ByteRange;
 /// may be short. 64 KiB is the smallest read a disk does at full rate, and costs 4 bytes of checksum.
 pub const BLOCK_SIZE: u64 = 64 * 1024;
 
+/// The end of the block that ends at or after `offset`.
+pub(crate) fn block_end(offset: u64) -> u64 {
+    offset
+        .checked_next_multiple_of(BLOCK_SIZE)
+        .unwrap_or(u64::MAX)
+}
+
 /// Which blocks of one segment are recorded: a bitmap, one bit a block, lowest bit first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockMap {

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use crate::estimate::bytes_in;
 use crate::{ByteRange, ChunkSize};
 
 /// What an operator decides about read-ahead.
@@ -203,10 +204,4 @@ impl ReadAhead {
     fn reach(&self) -> u64 {
         self.sequential.saturating_mul(2).max(Self::FIRST_WINDOW)
     }
-}
-
-/// `rate · time`, rounded down, at most 2⁶⁴ − 1.
-fn bytes_in(rate: u64, time: Duration) -> u64 {
-    let bytes = u128::from(rate).saturating_mul(time.as_nanos()) / 1_000_000_000;
-    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

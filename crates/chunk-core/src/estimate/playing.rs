@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::ConsumptionRate;
+use super::{ConsumptionRate, bytes_in};
 use crate::Tick;
 
 /// What a player holds in its own buffer, as far as its reading tells.
@@ -67,14 +67,14 @@ impl PlayerBuffer {
 
     /// What it has played by then is no longer held.
     pub fn play_until(&mut self, now: Tick, rate: u64) {
-        let played = bytes_in(now.since(self.at), at_most(rate));
+        let played = bytes_in(at_most(rate), now.since(self.at));
         self.held = self.held.saturating_sub(played);
         self.at = self.at.max(now);
     }
 
     fn capacity(&self, rate: u64) -> u64 {
         self.filled.map_or(0, |(bytes, time)| {
-            bytes.saturating_sub(bytes_in(time, rate))
+            bytes.saturating_sub(bytes_in(rate, time))
         })
     }
 }
@@ -84,10 +84,6 @@ impl PlayerBuffer {
 const fn at_most(rate: u64) -> u64 {
     const MARGIN: u64 = 8;
     rate.saturating_add(rate / MARGIN)
-}
-
-fn bytes_in(time: Duration, rate: u64) -> u64 {
-    u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 fn time_for(bytes: u64, rate: u64) -> Duration {

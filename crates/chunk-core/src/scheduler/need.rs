@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use super::plan::block_end;
 use super::{Config, ReaderId, Scheduler, Start};
+use crate::block::block_end;
 use crate::{BLOCK_SIZE, ByteRange, Priority, ReadAhead, ReadAheadPolicy, Tick};
 
 /// How urgent a want is. Smaller is more urgent: first by rank, then by deadline.

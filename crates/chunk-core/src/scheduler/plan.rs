@@ -12,6 +12,7 @@ use super::run::{Phase, Run};
 use super::source::Source;
 use super::wants::Want;
 use super::{Action, RunId, Scheduler, SourceId, Start};
+use crate::block::block_end;
 use crate::{BLOCK_SIZE, ByteRange, Tick};
 
 /// The run that serves a want.
@@ -536,11 +537,4 @@ fn planned_end(want: &Want, total_len: Option<u64>) -> u64 {
         .end
         .map_or(u64::MAX, block_end)
         .min(total_len.unwrap_or(u64::MAX))
-}
-
-/// The end of the block that ends at or after `offset`.
-pub(super) fn block_end(offset: u64) -> u64 {
-    offset
-        .checked_next_multiple_of(BLOCK_SIZE)
-        .unwrap_or(u64::MAX)
 }

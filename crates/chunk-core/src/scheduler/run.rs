@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use super::need::Urgency;
-use super::stripes::rate_of_a_run;
 use super::{Action, Failure, Outcome, Role, RunId, Scheduler, SourceId, Start};
 use crate::{ByteRange, Priority, RateEstimator, Tick};
 
@@ -46,6 +45,9 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// How long the past of its rate counts: connections come and go.
+    const MEMORY: Duration = Duration::from_secs(1);
+
     /// A run that is asked for at `now`, and may read nothing yet.
     pub(super) fn new(
         source: SourceId,
@@ -73,7 +75,7 @@ impl Run {
             is_hedged: false,
             asked_at: now,
             expects_since: now,
-            rate: rate_of_a_run(),
+            rate: RateEstimator::new(Self::MEMORY),
             suffix,
         }
     }

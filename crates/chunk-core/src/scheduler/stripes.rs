@@ -14,11 +14,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::need::Rank;
-use super::plan::{Slot, SlotRun, block_end};
+use super::plan::{Slot, SlotRun};
 use super::run::{Phase, Run};
 use super::source::Source;
 use super::{Action, RunId, Scheduler, SourceId, Start};
-use crate::{BLOCK_SIZE, ByteRange, RateEstimator};
+use crate::block::block_end;
+use crate::estimate::bytes_in;
+use crate::{BLOCK_SIZE, ByteRange};
 
 /// A want that has a slot, as far as its stripes are concerned.
 #[derive(Clone, Copy, Debug)]
@@ -373,15 +375,4 @@ impl Scheduler {
 fn on_the_way(lead: &Lead, source: &Source) -> u64 {
     let time = source.round_trip.estimate();
     time.map_or(0, |time| bytes_in(lead.rate, time))
-}
-
-/// What arrives in `time` at `rate` bytes a second.
-fn bytes_in(rate: u64, time: Duration) -> u64 {
-    let bytes = u128::from(rate).saturating_mul(time.as_nanos()) / 1_000_000_000;
-    u64::try_from(bytes).unwrap_or(u64::MAX)
-}
-
-/// How fast one run's bytes arrive: a second's memory, since connections come and go.
-pub(super) fn rate_of_a_run() -> RateEstimator {
-    RateEstimator::new(Duration::from_secs(1))
 }
