@@ -463,4 +463,6 @@ fn segment(
 }
 
 #[cfg(test)]
+mod brute;
+#[cfg(test)]
 mod tests;
