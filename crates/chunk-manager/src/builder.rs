@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use chunk_core::scheduler::Config;
 use chunk_core::{ChunkSize, ReadAheadPolicy};
-use chunk_ports::{ByteStore, CacheEvent, ChunkFetcher, ChunkStore, Clock, EventSink, Resource};
+use chunk_ports::{
+    ByteStore, CacheEvent, ChunkFetcher, ChunkStore, Clock, EventSink, Resource, TallyStore,
+};
 use tokio::sync::mpsc;
 
 use crate::clock::TokioClock;
@@ -15,6 +17,7 @@ use crate::inner::{Inner, Parts};
 use crate::manager::ChunkManager;
 use crate::options::Limits;
 use crate::origins::Origins;
+use crate::tallying::Tallying;
 use crate::timely::Timely;
 
 /// The parts of a [`ChunkManager`] and its settings.
@@ -24,12 +27,14 @@ pub struct Builder {
     bytes: Arc<dyn ByteStore>,
     fetcher: Arc<dyn ChunkFetcher>,
     events: Arc<dyn EventSink>,
+    tally: Option<Arc<dyn TallyStore>>,
     clock: Option<Arc<dyn Clock>>,
     chunk_size: ChunkSize,
     limits: Limits,
     origin_rates: BTreeMap<String, u64>,
     fill: bool,
     scrub: bool,
+    is_resting: bool,
 }
 
 impl Builder {
@@ -43,12 +48,14 @@ impl Builder {
             bytes,
             fetcher,
             events: Arc::new(Unheard),
+            tally: None,
             clock: None,
             chunk_size: ChunkSize::DEFAULT,
             limits: Limits::default(),
             origin_rates: BTreeMap::new(),
             fill: false,
             scrub: false,
+            is_resting: false,
         }
     }
 
@@ -56,6 +63,13 @@ impl Builder {
     #[must_use]
     pub fn events(mut self, events: Arc<dyn EventSink>) -> Self {
         self.events = events;
+        self
+    }
+
+    /// Where what is counted is kept, so that it outlives the process; nowhere by default.
+    #[must_use]
+    pub fn tally(mut self, tally: Arc<dyn TallyStore>) -> Self {
+        self.tally = Some(tally);
         self
     }
 
@@ -103,6 +117,14 @@ impl Builder {
         self
     }
 
+    /// A manager that does what it is asked to and nothing by itself: durable requests stay where they are, and
+    /// nothing is evicted for limits that are lower than what is there. For who only looks.
+    #[must_use]
+    pub const fn resting(mut self) -> Self {
+        self.is_resting = true;
+        self
+    }
+
     /// Starts the manager inside the present tokio runtime: reads entry summaries, removes what nothing
     /// refers to any more, and takes durable requests up again. Takes time in proportion to the number
     /// of entries, not of chunks.
@@ -124,24 +146,32 @@ impl Builder {
             fill: self.fill,
             limits: self.limits,
             origins,
+            tallying: Tallying::new(self.tally.clone()),
             commands,
         }));
         for input in told {
             inner.tell(input);
         }
         recover(&inner).await?;
+        inner.recall_tally().await;
         let driver = Driver::new(Arc::clone(&inner), config, received);
         tokio::spawn(driver.drive());
         let recorder = tokio::spawn(Arc::clone(&inner).keep_recording());
-        tokio::spawn(Arc::clone(&inner).keep_orders());
-        resume(&inner).await;
-        // The cap may have been lowered since the last start.
-        inner.evict_excess().await;
+        if !self.is_resting {
+            tokio::spawn(Arc::clone(&inner).keep_orders());
+            resume(&inner).await;
+            // The cap may have been lowered since the last start.
+            inner.evict_excess().await;
+        }
+        let mut helpers = Vec::new();
+        if self.tally.is_some() {
+            helpers.push(tokio::spawn(Arc::clone(&inner).keep_tallying()).abort_handle());
+        }
         let manager = ChunkManager::new(inner, recorder.abort_handle());
-        let scrub = self
-            .scrub
-            .then(|| tokio::spawn(manager.clone().keep_scrubbing()).abort_handle());
-        Ok(manager.alive(scrub))
+        if self.scrub {
+            helpers.push(tokio::spawn(manager.clone().keep_scrubbing()).abort_handle());
+        }
+        Ok(manager.alive(helpers))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::origins::Origins;
 use crate::reach::Reach;
 use crate::recorder::Dirty;
 use crate::space::Space;
+use crate::tallying::Tallying;
 use crate::timeline::{Happening, Ring};
 use crate::timely::LOOK_UP;
 
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) limits: RwLock<Limits>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) counters: Counters,
+    pub(crate) tallying: Tallying,
     pub(crate) timeline: Ring,
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) space: Space,
@@ -81,6 +83,7 @@ pub(crate) struct Parts {
     pub(crate) fill: bool,
     pub(crate) limits: Limits,
     pub(crate) origins: Origins,
+    pub(crate) tallying: Tallying,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -112,6 +115,7 @@ impl Inner {
             limits: RwLock::new(parts.limits),
             commands: parts.commands,
             counters: Counters::default(),
+            tallying: parts.tallying,
             dirty: Dirty::default(),
             recording: tokio::sync::Mutex::new(()),
             jobs: Mutex::new(JobBook::default()),

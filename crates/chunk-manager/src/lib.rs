@@ -66,6 +66,7 @@ mod space;
 mod status;
 mod subscription;
 mod tail;
+mod tallying;
 mod timeline;
 mod timely;
 mod verify;

@@ -42,13 +42,13 @@ pub struct ChunkManager {
 #[derive(Debug)]
 pub(crate) struct Alive {
     inner: Arc<Inner>,
-    scrub: Option<AbortHandle>,
+    helpers: Vec<AbortHandle>,
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        if let Some(scrub) = &self.scrub {
-            scrub.abort();
+        for helper in &self.helpers {
+            helper.abort();
         }
         if !self.inner.is_closed.swap(true, Ordering::AcqRel) {
             // Nobody waits for the answer: the driver records what has arrived.
@@ -80,10 +80,10 @@ impl ChunkManager {
     }
 
     /// The handle to give out: with the last copy of it, everything ends.
-    pub(crate) fn alive(self, scrub: Option<AbortHandle>) -> Self {
+    pub(crate) fn alive(self, helpers: Vec<AbortHandle>) -> Self {
         let alive = Alive {
             inner: Arc::clone(&self.inner),
-            scrub,
+            helpers,
         };
         Self {
             _alive: Some(Arc::new(alive)),
@@ -453,6 +453,7 @@ impl ChunkManager {
             if !self.inner.record().await {
                 self.inner.record().await;
             }
+            self.inner.keep_tally().await;
         };
         // An index that hangs keeps nobody here for ever: what it has not taken is fetched again.
         let patience = self.inner.clock.now() + 2 * TRANSACTION;

@@ -7,6 +7,7 @@
 //! | port | what it is |
 //! |---|---|
 //! | [`ChunkStore`] | the index: entries, generations, recorded blocks, the durable download queue |
+//! | [`TallyStore`] | sums over the life of the cache |
 //! | [`ByteStore`] | the bytes of segments |
 //! | [`ChunkFetcher`] | byte ranges of a resource at its origin |
 //! | [`OriginForward`] | requests other than GET and HEAD, passed on |
@@ -41,6 +42,7 @@ mod fetcher;
 mod forward;
 mod index_rules;
 mod resource;
+mod tally;
 mod window;
 
 pub use byte_store::{ByteStore, ByteStoreError, SegmentKey};
@@ -56,6 +58,7 @@ pub use fetcher::{
 };
 pub use forward::{ForwardRequest, ForwardResponse, OriginForward};
 pub use resource::{Resource, Secret};
+pub use tally::{Tally, TallyStore};
 pub use window::{Put, Window};
 
 /// The source of a port's error: whatever the backend said.
@@ -65,4 +68,5 @@ pub type BackendError = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub use {
     byte_store::MockByteStore, chunk_store::MockChunkStore, clock::MockClock,
     events::MockEventSink, fetcher::MockChunkFetcher, forward::MockOriginForward,
+    tally::MockTallyStore,
 };

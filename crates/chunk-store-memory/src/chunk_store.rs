@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chunk_core::{CacheKey, EntryId, GenerationId};
 use chunk_ports::{
     ChunkStore, ChunkStoreError, EntryRecord, GenerationRecord, JobRecord, NewGeneration,
-    SegmentRecord, SegmentSummary, StoreWrite,
+    SegmentRecord, SegmentSummary, StoreWrite, Tally, TallyStore,
 };
 
 use crate::chunk_store_state::State;
@@ -21,6 +21,7 @@ use crate::chunk_store_state::State;
 #[derive(Debug, Default)]
 pub struct MemoryChunkStore {
     state: Mutex<State>,
+    tally: Mutex<Tally>,
 }
 
 impl MemoryChunkStore {
@@ -100,5 +101,29 @@ impl ChunkStore for MemoryChunkStore {
 
     async fn commit(&self, writes: Vec<StoreWrite>) -> Result<(), ChunkStoreError> {
         self.change(|state| writes.into_iter().try_for_each(|write| state.apply(write)))
+    }
+}
+
+#[async_trait]
+impl TallyStore for MemoryChunkStore {
+    async fn tally(&self) -> Result<Tally, ChunkStoreError> {
+        Ok(*self.tally.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn keep_tally(&self, tally: Tally) -> Result<(), ChunkStoreError> {
+        const LARGEST: u64 = i64::MAX as u64;
+        let tally = Tally {
+            bytes_served: tally.bytes_served.min(LARGEST),
+            bytes_served_from_cache: tally.bytes_served_from_cache.min(LARGEST),
+            bytes_from_origin: tally.bytes_from_origin.min(LARGEST),
+            bytes_wasted: tally.bytes_wasted.min(LARGEST),
+            hits: tally.hits.min(LARGEST),
+            misses: tally.misses.min(LARGEST),
+            origin_requests: tally.origin_requests.min(LARGEST),
+            evicted_bytes: tally.evicted_bytes.min(LARGEST),
+            checksum_failures: tally.checksum_failures.min(LARGEST),
+        };
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = tally;
+        Ok(())
     }
 }

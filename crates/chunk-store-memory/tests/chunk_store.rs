@@ -3,3 +3,4 @@
 use chunk_store_memory::MemoryChunkStore;
 
 chunk_testkit::chunk_store_conformance!(memory, (MemoryChunkStore::new(), ()));
+chunk_testkit::tally_store_conformance!(memory_tally, (MemoryChunkStore::new(), ()));

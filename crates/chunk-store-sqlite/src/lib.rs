@@ -2,7 +2,7 @@
 //!
 //! [`SqliteChunkStore`] implements [`chunk_ports::ChunkStore`]; it is opened from a path, or from
 //! [`SqliteOptions`]. It keeps no payload and no secret: bytes live in a byte store, and a key holds
-//! nothing that signs a URL.
+//! nothing that signs a URL. It implements [`chunk_ports::TallyStore`] as well, with a table of one row.
 //!
 //! ```
 //! use chunk_core::CacheKey;

@@ -8,12 +8,14 @@ use chunk_core::{
 };
 use chunk_ports::{
     ChunkStoreError, EntryRecord, Freshness, GenerationRecord, JobRange, JobRecord, SegmentRecord,
-    SegmentSummary,
+    SegmentSummary, Tally,
 };
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Decode, Row as _, Sqlite, Type};
+use sqlx::{Decode, Row as _, Sqlite, Type, query};
 
+use crate::connection::Query;
 use crate::error::{classify, damaged};
+use crate::statements;
 
 /// An id as SQLite keeps it. One beyond 2⁶³ − 1 was never given, and neither was −1.
 pub(crate) fn id(number: u64) -> i64 {
@@ -74,6 +76,37 @@ pub(crate) fn generation(row: &SqliteRow) -> Result<GenerationRecord, ChunkStore
         },
         recorded_bytes: unsigned(row, "recorded_bytes")?,
     })
+}
+
+/// What was counted.
+pub(crate) fn tally(row: &SqliteRow) -> Result<Tally, ChunkStoreError> {
+    Ok(Tally {
+        bytes_served: unsigned(row, "bytes_served")?,
+        bytes_served_from_cache: unsigned(row, "bytes_served_from_cache")?,
+        bytes_from_origin: unsigned(row, "bytes_from_origin")?,
+        bytes_wasted: unsigned(row, "bytes_wasted")?,
+        hits: unsigned(row, "hits")?,
+        misses: unsigned(row, "misses")?,
+        origin_requests: unsigned(row, "origin_requests")?,
+        evicted_bytes: unsigned(row, "evicted_bytes")?,
+        checksum_failures: unsigned(row, "checksum_failures")?,
+    })
+}
+
+/// The statement that keeps what was counted.
+pub(crate) fn keep_tally(tally: &Tally) -> Query {
+    // A sum is never a reason to refuse.
+    let sum = |sum: u64| i64::try_from(sum).unwrap_or(i64::MAX);
+    query(statements::KEEP_TALLY)
+        .bind(sum(tally.bytes_served))
+        .bind(sum(tally.bytes_served_from_cache))
+        .bind(sum(tally.bytes_from_origin))
+        .bind(sum(tally.bytes_wasted))
+        .bind(sum(tally.hits))
+        .bind(sum(tally.misses))
+        .bind(sum(tally.origin_requests))
+        .bind(sum(tally.evicted_bytes))
+        .bind(sum(tally.checksum_failures))
 }
 
 /// A segment without its checksums.

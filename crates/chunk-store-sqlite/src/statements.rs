@@ -86,6 +86,12 @@ statements! {
         q.priority, q.sequence FROM cache_download_queue AS q \
         JOIN cache_entries AS e ON e.entry_id = q.entry_id \
         ORDER BY q.sequence, q.entry_id, q.start_byte";
+    TALLY = "SELECT bytes_served, bytes_served_from_cache, bytes_from_origin, bytes_wasted, hits, misses, \
+        origin_requests, evicted_bytes, checksum_failures FROM cache_tally";
+    KEEP_TALLY = "INSERT OR REPLACE INTO cache_tally (tally_id, bytes_served, bytes_served_from_cache, \
+        bytes_from_origin, bytes_wasted, hits, misses, origin_requests, evicted_bytes, checksum_failures) \
+        VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+
     REMOVE_JOBS = "DELETE FROM cache_download_queue WHERE entry_id = ?1";
 }
 

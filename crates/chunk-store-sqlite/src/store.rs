@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chunk_core::{CacheKey, EntryId, GenerationId};
 use chunk_ports::{
     ChunkStore, ChunkStoreError, EntryRecord, GenerationRecord, JobRecord, NewGeneration,
-    SegmentRecord, SegmentSummary, StoreWrite,
+    SegmentRecord, SegmentSummary, StoreWrite, Tally, TallyStore,
 };
 use sqlx::query;
 use sqlx::sqlite::SqliteRow;
@@ -260,6 +260,24 @@ impl ChunkStore for SqliteChunkStore {
                 return self.noted(outcome);
             }
         }
+    }
+}
+
+#[async_trait]
+impl TallyStore for SqliteChunkStore {
+    async fn tally(&self) -> Result<Tally, ChunkStoreError> {
+        let rows = self.read(query(statements::TALLY)).await;
+        self.noted(rows.and_then(|rows| {
+            let tally = rows.first().map(rows::tally).transpose()?;
+            Ok(tally.unwrap_or_default())
+        }))
+    }
+
+    async fn keep_tally(&self, tally: Tally) -> Result<(), ChunkStoreError> {
+        let mut writing = self.write().await;
+        let writer = writing.begin(Durability::ProcessCrash).await?;
+        let outcome = writer.change(rows::keep_tally(&tally)).await.map(drop);
+        self.noted(writer.end(outcome).await)
     }
 }
 

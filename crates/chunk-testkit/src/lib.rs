@@ -6,6 +6,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`chunk_store`] | the suite of the index, and a comparison of two indexes |
+//! | [`tally`] | the suite of a store of sums |
 //! | [`byte_store`] | the suite of the byte store, content that knows its place, and a model test |
 //! | [`events`] | the suite of the event bus |
 //! | [`clock`] | the suite of the clock |
@@ -46,3 +47,4 @@ pub mod fetcher;
 pub mod forward;
 pub mod origin;
 pub mod simulator;
+pub mod tally;

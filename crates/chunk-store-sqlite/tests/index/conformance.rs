@@ -17,3 +17,9 @@ chunk_testkit::chunk_store_conformance!(
 );
 chunk_testkit::chunk_store_conformance!(file, in_a_file(3).await);
 chunk_testkit::chunk_store_conformance!(file_without_readers, in_a_file(0).await);
+
+chunk_testkit::tally_store_conformance!(
+    memory_tally,
+    (SqliteChunkStore::in_memory().await.expect("an index"), ())
+);
+chunk_testkit::tally_store_conformance!(file_tally, in_a_file(3).await);

@@ -2,7 +2,7 @@
 
 use crate::samples::{film, record};
 use chunk_core::{ByteRange, Priority};
-use chunk_ports::{ChunkStore, JobRange, StoreWrite};
+use chunk_ports::{ChunkStore, JobRange, StoreWrite, Tally, TallyStore};
 use chunk_store_sqlite::{SqliteChunkStore, Statistics};
 
 /// Begin, one look at the generation, commit.
@@ -89,6 +89,22 @@ async fn r28_a_thousand_jobs_are_ten_statements() {
     let replace = StoreWrite::ReplaceJobs { entry, jobs };
     // Begin, the removal of the former ones, ten insertions, commit.
     assert_eq!(cost(&store, vec![replace]).await, (13, 1_000, 1));
+}
+
+#[tokio::test]
+async fn r28_keeping_what_was_counted_is_one_row_and_nothing_per_chunk() {
+    let store = SqliteChunkStore::in_memory().await.expect("an index");
+    store.keep_tally(Tally::default()).await.expect("kept");
+    let before = store.statistics();
+    let tally = Tally {
+        hits: 1,
+        ..Tally::default()
+    };
+    store.keep_tally(tally).await.expect("kept");
+    let after = store.statistics();
+    // Begin, the row, commit.
+    assert_eq!(after.statements - before.statements, 3);
+    assert_eq!(after.rows - before.rows, 1);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::samples::{film, key, record};
-use chunk_ports::{ChunkStore, ChunkStoreError, StoreWrite};
+use chunk_ports::{ChunkStore, ChunkStoreError, StoreWrite, TallyStore};
 use chunk_store_sqlite::{OpenError, SqliteChunkStore, SqliteOptions};
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -219,18 +219,42 @@ async fn fault22_a_newer_schema_is_refused_in_one_line_and_left_alone() {
             refused,
             OpenError::NewerSchema {
                 found: 9001,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
         "{refused:?}"
     );
     let line = refused.to_string();
-    assert!(line.contains("9001") && line.contains("up to 1"), "{line}");
+    assert!(line.contains("9001") && line.contains("up to 2"), "{line}");
     assert_eq!(line.lines().count(), 1);
     assert_eq!(std::fs::read(&path).expect("bytes"), before);
     let files = std::fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(files, 2, "nothing was set aside: the file and the reserve");
+}
+
+#[tokio::test]
+async fn fault22_a_file_without_the_newest_table_is_brought_up_to_date_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("index.db");
+    filled(&path, 10).await;
+    let mut hand = by_hand(&path).await;
+    // As the version before counting left it.
+    for sql in [
+        "DROP TABLE cache_tally",
+        "DELETE FROM _sqlx_migrations WHERE version = 2",
+    ] {
+        hand.execute(sql).await.expect("an older file");
+    }
+    hand.close().await.expect("closed");
+    let opened = SqliteChunkStore::open(&path)
+        .await
+        .expect("brought up to date");
+    assert_eq!(opened.set_aside, None);
+    let entries = opened.store.entries().await.expect("entries");
+    assert!(!entries.is_empty());
+    let nothing = chunk_ports::Tally::default();
+    assert_eq!(opened.store.tally().await.expect("a tally"), nothing);
 }
 
 #[tokio::test]

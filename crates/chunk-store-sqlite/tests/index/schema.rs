@@ -184,7 +184,8 @@ async fn every_table_is_strict() {
             "cache_chunks",
             "cache_download_queue",
             "cache_entries",
-            "cache_generations"
+            "cache_generations",
+            "cache_tally"
         ]
     );
     assert!(tables.iter().all(|&(_, strict)| strict));
