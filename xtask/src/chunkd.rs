@@ -78,8 +78,6 @@ impl Chunkd {
         command
             .args(["serve", "--origin", &format!("http://{origin}/")])
             .args(["--listen", &address.to_string()])
-            // The floor that suits a disk of media would refuse to cache on a small machine.
-            .args(["--min-free", "64MiB"])
             .args(args);
         let mut guard = Guard::start("chunkd serve", &mut command, self.log.clone())?;
         guard.wait_for_listener(address, Duration::from_secs(20))?;
@@ -98,7 +96,10 @@ impl Chunkd {
     /// The program with its cache, without arguments yet.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("CHUNKD_CACHE_DIR", &self.cache);
+        command
+            .env("CHUNKD_CACHE_DIR", &self.cache)
+            // The floor that suits a disk of media would refuse to cache on a small machine.
+            .env("CHUNKD_MIN_FREE", "64MiB");
         command
     }
 }

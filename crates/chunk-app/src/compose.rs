@@ -8,10 +8,11 @@ use chunk_bytes_file::{FileByteStore, FolderLock, FolderLockError};
 use chunk_events::BroadcastEvents;
 use chunk_fetch_http::{HttpFetcher, OriginConfig};
 use chunk_manager::ChunkManager;
-use chunk_ports::{ChunkFetcher, ChunkStore, EventSink, OriginForward};
+use chunk_ports::{ChunkFetcher, ChunkStore, EventSink, OriginForward, TallyStore};
 use chunk_proxy::{Cors, Mount, PartitionKey, Proxy, ProxyConfig};
 use chunk_store_sqlite::{Durability, SqliteChunkStore, SqliteOptions};
 
+use crate::access::Access;
 use crate::failure::{Failure, Outcome, with_causes};
 use crate::folder::INDEX;
 use crate::host::Host;
@@ -60,8 +61,8 @@ pub(crate) fn try_lock(folder: &Path) -> Outcome<Option<FolderLock>> {
     }
 }
 
-/// Opens everything in the locked folder. A short command gets a fetcher that never answers, so that
-/// looking at the queue does not begin to work it off.
+/// Opens everything in the locked folder. A short command gets a manager that does nothing by itself, so that
+/// looking at the cache neither begins to work the queue off nor makes room.
 pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stores)> {
     let folder = &settings.cache_dir;
     let unusable = |error: &dyn std::error::Error| {
@@ -70,6 +71,11 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
             folder.display(),
             with_causes(error)
         ))
+    };
+    // First: what cannot be asked is told before anything is begun.
+    let http = match role {
+        Role::Command => None,
+        Role::Serve | Role::Fetch => Some(Arc::new(fetcher(&settings.mounts)?)),
     };
     // One flush of the log per group commit, so that a power cut takes nothing that was recorded.
     let options = SqliteOptions::new(folder.join(INDEX)).durability(Durability::PowerCut);
@@ -84,10 +90,6 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
     }
     let index = Arc::new(opened.store);
     let bytes = FileByteStore::open(folder.join(BYTES)).map_err(|error| unusable(&error))?;
-    let http = match role {
-        Role::Command => None,
-        Role::Serve | Role::Fetch => Some(Arc::new(fetcher(&settings.mounts)?)),
-    };
     let fetcher: Arc<dyn ChunkFetcher> = match &http {
         Some(http) => Arc::clone(http) as Arc<dyn ChunkFetcher>,
         None => Arc::new(IdleFetcher),
@@ -103,12 +105,16 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
             builder = builder.origin_background_rate(origin.name.clone(), rate);
         }
     }
+    if role == Role::Command {
+        builder = builder.resting();
+    }
     let manager = builder
         .events(Arc::clone(&events) as Arc<dyn EventSink>)
+        .tally(Arc::clone(&index) as Arc<dyn TallyStore>)
         .chunk_size(settings.chunk_size)
         .limits(settings.limits.clone())
         .fill(settings.fill)
-        .scrub(true)
+        .scrub(role != Role::Command)
         .start()
         .await
         .map_err(|error| unusable(&error))?;
@@ -188,18 +194,19 @@ pub(crate) async fn forget_freshness(manager: &ChunkManager, origin: &str) -> Ou
 fn fetcher(mounts: &Mounts) -> Outcome<HttpFetcher> {
     let mut builder = HttpFetcher::builder();
     for origin in mounts.iter() {
-        builder = builder.origin(origin.name.clone(), origin_config(origin));
+        let access = origin.access(&|name| std::env::var(name).ok())?;
+        builder = builder.origin(origin.name.clone(), origin_config(origin, access));
     }
     builder
         .build()
         .map_err(|error| Failure::usage(with_causes(&error)))
 }
 
-fn origin_config(origin: &Origin) -> OriginConfig {
-    let mut config = OriginConfig::new(origin.url.to_secret().expose());
-    config.headers.clone_from(&origin.headers);
-    config.extra_ca_pem.clone_from(&origin.ca);
-    config.identity_pem.clone_from(&origin.client_cert);
+fn origin_config(origin: &Origin, access: Access) -> OriginConfig {
+    let mut config = OriginConfig::new(access.url.expose());
+    config.headers = access.headers;
+    config.extra_ca_pem = access.ca;
+    config.identity_pem = access.client_cert;
     config.allow_private = origin.allow_private;
     config.forward_authorization = origin.forward_auth;
     config.immutable = origin.immutable;

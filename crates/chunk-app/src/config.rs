@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
 use crate::failure::{Failure, Outcome};
+use crate::origin_url::OriginUrl;
 use crate::suggest::nearest;
 
 /// Keys at the top of the file.
@@ -236,6 +237,16 @@ impl ConfigFile {
 }
 
 impl OriginTable {
+    /// Its URL, where it has one that is one.
+    pub(crate) fn parsed_url(&self) -> Option<OriginUrl> {
+        OriginUrl::parse(self.url.as_ref()?.0.expose()).ok()
+    }
+
+    /// Whether what it says is meant for the server of `url`: a header must not reach another one.
+    pub(crate) fn may_be_of(&self, url: &OriginUrl) -> bool {
+        self.url.is_none() || self.parsed_url().is_some_and(|own| own.is_same_server(url))
+    }
+
     /// Why the table cannot be used whatever the environment, if so.
     pub(crate) fn contradiction(&self) -> Option<&'static str> {
         self.headers

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunk_core::CacheKey;
-use chunk_manager::{EntryState, EntryStatus, ManagerError, Statistics, Timeline};
+use chunk_manager::{EntryStatus, ManagerError, Timeline};
 use tokio::sync::mpsc;
 
 use crate::failure::{Failure, Outcome};
@@ -16,8 +16,8 @@ use crate::fetching;
 use crate::host::Host;
 use crate::wire::{
     ActivityReport, BadBlockReport, EntryReport, EvictAnswer, EvictOrder, FetchEvent, FetchOrder,
-    JobReport, OriginReport, PinAnswer, PinOrder, QueueReport, Role, SCHEMA, StatusReport,
-    VerifyAnswer, VerifyOrder, WhyAnswer, WhyOrder, WhyReport, state_and_reason,
+    JobReport, OriginReport, PinAnswer, PinOrder, QueueReport, SCHEMA, StatusReport, VerifyAnswer,
+    VerifyOrder, WhyAnswer, WhyOrder, WhyReport, state_and_reason,
 };
 
 /// The orders.
@@ -54,7 +54,8 @@ pub(crate) struct Local(pub(crate) Arc<Host>);
 impl Control for Local {
     async fn status(&self) -> Outcome<StatusReport> {
         let entries = self.entries().await?;
-        let statistics = self.statistics();
+        let manager = &self.0.manager;
+        let statistics = manager.statistics();
         let queued = entries.iter().filter(|entry| entry.queued_bytes > 0);
         let mut reports: Vec<EntryReport> = entries.iter().map(EntryReport::from).collect();
         reports.sort_by(|a, b| a.path.cmp(&b.path));
@@ -76,7 +77,7 @@ impl Control for Local {
                 bytes: queued.map(|entry| entry.queued_bytes).sum(),
                 transfers: statistics.active_runs,
             },
-            activity: ActivityReport::new(&statistics, &entries),
+            activity: ActivityReport::new(&statistics, &manager.tally(), &entries),
             entries: reports,
         })
     }
@@ -197,28 +198,8 @@ impl Local {
         manager.why(key, offset).await.map_err(Failure::failed)
     }
 
-    /// Every entry, as whoever asked is to see it.
     async fn entries(&self) -> Outcome<Vec<EntryStatus>> {
-        let mut entries = self.0.manager.status().await.map_err(Failure::failed)?;
-        if self.0.role == Role::Command {
-            // The manager of a short command has work it believes to be doing, with a fetcher that never answers.
-            for entry in &mut entries {
-                if matches!(entry.state, EntryState::Downloading | EntryState::Probing) {
-                    entry.state = EntryState::Paused;
-                }
-                entry.download_rate = None;
-            }
-        }
-        Ok(entries)
-    }
-
-    /// What is counted; see [`Self::entries`].
-    fn statistics(&self) -> Statistics {
-        let mut statistics = self.0.manager.statistics();
-        if self.0.role == Role::Command {
-            (statistics.active_runs, statistics.origin_requests) = (0, 0);
-        }
-        statistics
+        self.0.manager.status().await.map_err(Failure::failed)
     }
 
     /// The entries that a path or URL names. Without a query it names every variant of the file, because

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chunk_ports::{ChunkFetcher, FetchError, FetchOutcome, FetchRequest};
 
-/// Takes every request and never answers: durable work stays queued for a process that means to do it.
+/// Takes every request and never answers. None comes: a short command opens nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IdleFetcher;
 

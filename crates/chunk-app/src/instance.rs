@@ -9,8 +9,8 @@ use crate::admin;
 use crate::compose::{self, Stores};
 use crate::control::Local;
 use crate::failure::{Failure, Outcome};
-use crate::folder;
 use crate::host::{Host, Signal};
+use crate::record::{Record, Shape};
 use crate::settings::Settings;
 use crate::socket;
 use crate::wire::Role;
@@ -34,11 +34,16 @@ impl Instance {
         let (host, stores) = compose::host(settings, role).await?;
         let host = Arc::new(host);
         if role != Role::Command {
-            for origin in folder::moved_origins(&folder, &settings.mounts) {
+            let known = Record::read(&folder);
+            for origin in known.moved(&settings.mounts) {
                 compose::forget_freshness(&host.manager, &origin).await?;
             }
+            let mut record = known.with(&settings.mounts);
+            if role == Role::Serve {
+                record = record.shaped(Shape::of(settings));
+            }
             // After that, so that a crash in between only repeats it.
-            if let Err(error) = folder::record_mounts(&folder, &settings.mounts) {
+            if let Err(error) = record.write(&folder) {
                 tracing::warn!(%error, "the origins cannot be recorded; later commands need --origin");
             }
         }

@@ -25,6 +25,7 @@
 //! Exit codes: 0 done, 1 not done, 2 asked for wrongly. An error is one line on standard error.
 #![forbid(unsafe_code)]
 
+mod access;
 mod address;
 mod admin;
 mod cli;
@@ -46,6 +47,7 @@ mod origin_url;
 mod output;
 mod progress;
 mod rate;
+mod record;
 mod remote;
 mod run;
 mod secret_key;
@@ -63,7 +65,8 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::failure::{Failure, Outcome};
-use crate::settings::{Environment, Layers};
+use crate::record::Record;
+use crate::settings::{Environment, Known, Layers};
 
 fn main() -> ExitCode {
     match start(&Cli::parse()) {
@@ -78,30 +81,26 @@ fn main() -> ExitCode {
 fn start(cli: &Cli) -> Outcome<()> {
     let layers = Layers::read(&cli.common, Environment(&|name| std::env::var(name).ok()))?;
     logging::start(layers.log(&cli.common).as_deref())?;
-    let cache = match &cli.command {
-        Command::Serve(flags) => &flags.cache,
-        Command::Fetch(flags) => &flags.cache,
-        _ => &cli::Cache::default(),
+    let cache_dir = layers.cache_dir(&cli.common)?;
+    let (cache, known) = match &cli.command {
+        Command::Serve(flags) => (&flags.cache, Known::Nothing),
+        Command::Fetch(flags) => (&flags.cache, Known::Otherwise(Record::read(&cache_dir))),
+        _ => (
+            &cli::Cache::default(),
+            Known::First(Record::read(&cache_dir)),
+        ),
     };
-    let mut settings = layers.settings(&cli.common, cache)?;
+    let settings = layers.settings(cache_dir, cache, &known)?;
     let work = async {
         match &cli.command {
             Command::Serve(flags) => serve::serve(&settings, &layers.serve(flags)?).await,
-            other => {
-                if settings.mounts.is_empty() {
-                    settings.mounts = folder::recorded_mounts(&settings.cache_dir);
-                }
-                match other {
-                    Command::Fetch(flags) => orders::fetch(&settings, flags).await,
-                    Command::Status(flags) => orders::status(&settings, flags).await,
-                    Command::Why(flags) => orders::why(&settings, flags).await,
-                    Command::Verify(flags) => orders::verify(&settings, flags).await,
-                    Command::Evict(flags) => orders::evict(&settings, flags).await,
-                    Command::Pin(flags) => orders::pin(&settings, flags, true).await,
-                    Command::Unpin(flags) => orders::pin(&settings, flags, false).await,
-                    Command::Serve(_) => Ok(()),
-                }
-            }
+            Command::Fetch(flags) => orders::fetch(&settings, flags).await,
+            Command::Status(flags) => orders::status(&settings, flags).await,
+            Command::Why(flags) => orders::why(&settings, flags).await,
+            Command::Verify(flags) => orders::verify(&settings, flags).await,
+            Command::Evict(flags) => orders::evict(&settings, flags).await,
+            Command::Pin(flags) => orders::pin(&settings, flags, true).await,
+            Command::Unpin(flags) => orders::pin(&settings, flags, false).await,
         }
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()

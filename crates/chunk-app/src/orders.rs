@@ -8,7 +8,7 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::output;
 use crate::progress::Progress;
 use crate::run::run;
-use crate::settings::Settings;
+use crate::settings::{Settings, name_and_url};
 use crate::signals::Signals;
 use crate::wire::{
     EvictOrder, FetchEvent, FetchOrder, OrderedOrigin, PinOrder, Role, VerifyOrder, WhyOrder,
@@ -97,17 +97,20 @@ pub(crate) async fn pin(settings: &Settings, flags: &cli::PinTarget, pinned: boo
 }
 
 pub(crate) async fn fetch(settings: &Settings, flags: &cli::Fetch) -> Outcome<()> {
-    let origins = if flags.cache.origins.is_empty() {
-        Vec::new()
-    } else {
-        let given = settings.mounts.iter();
-        given
-            .map(|origin| OrderedOrigin {
-                name: origin.name.clone(),
-                url: origin.url.to_string(),
-            })
-            .collect()
+    // Those that the command was given; which others there are, whoever carries it out knows.
+    let given = |name: &str| {
+        let mut flags = flags.cache.origins.iter();
+        flags.any(|flag| name_and_url(flag).is_ok_and(|(given, _)| given == name))
     };
+    let origins = settings
+        .mounts
+        .iter()
+        .filter(|origin| given(&origin.name))
+        .map(|origin| OrderedOrigin {
+            name: origin.name.clone(),
+            url: origin.url.to_string(),
+        })
+        .collect();
     let order = FetchOrder {
         targets: flags.targets.clone(),
         origins,

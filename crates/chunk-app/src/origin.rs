@@ -2,29 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chunk_core::{CacheKey, DEFAULT_SIGNATURE_PARAMETERS};
 use chunk_ports::{Resource, Secret};
 use chunk_proxy::PartitionKey;
 
-use crate::config::{Auth, HeaderValue, OriginTable, SecretQuery};
+use crate::access::{HeaderSource, LoginSource, beside};
+use crate::config::{Auth, OriginTable, SecretQuery};
 use crate::failure::{Failure, Outcome};
 use crate::origin_url::OriginUrl;
 use crate::rate::RateCap;
 
-/// One origin with everything needed to ask it.
+/// One origin with everything that is set for it; secrets by where they come from.
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     /// Empty for the single one that is mounted at `/`.
     pub(crate) name: String,
     pub(crate) url: OriginUrl,
-    pub(crate) headers: Vec<(String, Secret)>,
-    /// A PEM file's content.
-    pub(crate) ca: Option<Vec<u8>>,
-    /// A PEM file's content: certificate and key.
-    pub(crate) client_cert: Option<Secret>,
+    /// Where the user name and the password of its URL come from, where it has them.
+    pub(crate) login: Option<LoginSource>,
+    pub(crate) headers: Vec<(String, HeaderSource)>,
+    /// A PEM file.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A PEM file: certificate and key.
+    pub(crate) client_cert: Option<PathBuf>,
     pub(crate) allow_private: bool,
     pub(crate) immutable: bool,
     pub(crate) private_cache: bool,
@@ -35,6 +38,8 @@ pub(crate) struct Origin {
     pub(crate) background_rate: Option<u64>,
     /// Whether of the rest of a query only a hash is kept.
     pub(crate) hides_queries: bool,
+    /// Whether this process knows it from the record of an earlier one alone.
+    pub(crate) is_recorded: bool,
 }
 
 impl Origin {
@@ -42,9 +47,10 @@ impl Origin {
     pub(crate) fn plain(name: &str, url: OriginUrl) -> Self {
         Self {
             name: name.to_owned(),
+            login: url.has_login().then_some(LoginSource::CommandLine),
             url,
             headers: Vec::new(),
-            ca: None,
+            ca_file: None,
             client_cert: None,
             allow_private: false,
             immutable: false,
@@ -56,16 +62,16 @@ impl Origin {
                 .collect(),
             background_rate: None,
             hides_queries: false,
+            is_recorded: false,
         }
     }
 
-    /// The origin that `table` describes, at `url`; files are looked for from `folder` on.
+    /// The origin that `table` in the settings file `settings` describes, at `url`.
     pub(crate) fn from_table(
         name: &str,
         url: OriginUrl,
         table: &OriginTable,
-        folder: &Path,
-        env: &dyn Fn(&str) -> Option<String>,
+        settings: &Path,
     ) -> Outcome<Self> {
         let place = if name.is_empty() {
             "[origin]".to_owned()
@@ -75,45 +81,19 @@ impl Origin {
         if let Some(fault) = table.contradiction() {
             return Err(Failure::usage(format!("{place}: {fault}")));
         }
-        let read = |what: &str, file: &Path| {
-            std::fs::read(folder.join(file)).map_err(|error| {
-                Failure::usage(format!(
-                    "{place}: cannot read the {what} {}: {error}",
-                    folder.join(file).display()
-                ))
-            })
-        };
         let mut origin = Self::plain(name, url);
-        for (header, value) in &table.headers {
-            let value = match value {
-                HeaderValue::Plain(text) => text.0.clone(),
-                HeaderValue::Env { env: variable } => {
-                    Secret::new(env(variable).ok_or_else(|| {
-                        Failure::usage(format!(
-                            "{place}: the header {header} is to come from the environment variable \
-                             {variable}, which is not set"
-                        ))
-                    })?)
-                }
-                HeaderValue::File { file } => {
-                    let content = read(&format!("header {header} from"), file)?;
-                    let text = String::from_utf8(content).map_err(|_| {
-                        Failure::usage(format!("{place}: the file for header {header} is not text"))
-                    })?;
-                    Secret::new(text.trim_end_matches(['\r', '\n']))
-                }
-            };
-            origin.headers.push((header.clone(), value));
+        let settings = &std::path::absolute(settings).unwrap_or_else(|_| settings.to_owned());
+        if origin.login.is_some() && table.parsed_url().as_ref() == Some(&origin.url) {
+            origin.login = Some(LoginSource::Settings(settings.clone()));
         }
-        if let Some(file) = &table.ca_file {
-            origin.ca = Some(read("certificates", file)?);
-        }
-        if let Some(file) = &table.client_cert {
-            let pem = String::from_utf8(read("client certificate", file)?).map_err(|_| {
-                Failure::usage(format!("{place}: the client certificate is not PEM text"))
-            })?;
-            origin.client_cert = Some(Secret::new(pem));
-        }
+        origin.headers = table
+            .headers
+            .iter()
+            .map(|(header, value)| (header.clone(), HeaderSource::of(value, settings)))
+            .collect();
+        let file = |path: &Option<PathBuf>| path.as_deref().map(|path| beside(settings, path));
+        origin.ca_file = file(&table.ca_file);
+        origin.client_cert = file(&table.client_cert);
         origin.allow_private = table.allow_private;
         origin.immutable = table.immutable;
         if let Some(rate) = &table.background_rate {
@@ -133,6 +113,15 @@ impl Origin {
             SecretQuery::All => origin.hides_queries = true,
         }
         Ok(origin)
+    }
+
+    /// The same origin at a URL that a command names for it, on the same server.
+    pub(crate) fn at(mut self, url: OriginUrl) -> Self {
+        if url.has_login() {
+            self.login = Some(LoginSource::CommandLine);
+        }
+        self.url = url;
+        self
     }
 
     /// Where players find it: `/` or `/NAME/`.

@@ -75,6 +75,19 @@ impl OriginUrl {
         }
     }
 
+    /// Whether it came with a user name or a password.
+    pub(crate) const fn has_login(&self) -> bool {
+        self.userinfo.is_some()
+    }
+
+    /// The same URL with user name and password of another.
+    pub(crate) fn with_login_of(&self, other: &Self) -> Self {
+        Self {
+            userinfo: other.userinfo.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Host and port to connect to.
     pub(crate) fn address(&self) -> (&str, u16) {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');

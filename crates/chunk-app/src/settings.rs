@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::failure::{Failure, Outcome};
 use crate::origin::{Mounts, Origin};
 use crate::origin_url::OriginUrl;
 use crate::rate::RateCap;
+use crate::record::{Record, Shape};
 use crate::units::{Cap, Count, Size, Span};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
@@ -32,9 +33,20 @@ const LEAST_MEMORY: Size = Size(8 << 20);
 #[derive(Debug)]
 pub(crate) struct Layers<'a> {
     file: ConfigFile,
-    /// Where relative paths in the file start.
-    folder: PathBuf,
+    /// The file's, empty where there is none.
+    path: PathBuf,
     env: Environment<'a>,
+}
+
+/// What an earlier process has recorded in the cache folder, and what it counts for.
+#[derive(Clone, Debug)]
+pub(crate) enum Known {
+    /// For nothing: a server does what it is told.
+    Nothing,
+    /// For what neither flags nor file say: a fetch may be given what it needs.
+    Otherwise(Record),
+    /// For more than the file: a short command asks about what is, and takes no flags.
+    First(Record),
 }
 
 /// The process's environment, as a parameter so that a test needs none of its own.
@@ -81,12 +93,8 @@ impl<'a> Layers<'a> {
             Some(path) => ConfigFile::read(path)?,
             None => ConfigFile::default(),
         };
-        let folder = path
-            .as_deref()
-            .and_then(Path::parent)
-            .map(Path::to_path_buf)
-            .unwrap_or_default();
-        Ok(Self { file, folder, env })
+        let path = path.unwrap_or_default();
+        Ok(Self { file, path, env })
     }
 
     /// What to log.
@@ -94,29 +102,42 @@ impl<'a> Layers<'a> {
         common.log.clone().or_else(|| self.file.log.clone())
     }
 
-    /// What is in force for any command; `cache` are its flags where it has them.
-    pub(crate) fn settings(&self, common: &cli::Common, cache: &cli::Cache) -> Outcome<Settings> {
-        let file = &self.file;
-        let cache_dir = match common.cache_dir.as_ref().or(file.cache_dir.as_ref()) {
-            Some(folder) => folder.clone(),
+    /// Where the cache is.
+    pub(crate) fn cache_dir(&self, common: &cli::Common) -> Outcome<PathBuf> {
+        match common.cache_dir.as_ref().or(self.file.cache_dir.as_ref()) {
+            Some(folder) => Ok(folder.clone()),
             None => xdg(self.env, "XDG_CACHE_HOME", ".cache")
                 .ok_or_else(|| {
                     Failure::usage(
                         "there is no home folder to keep the cache in; say --cache-dir DIR",
                     )
-                })?
-                .join("chunkd"),
-        };
-        let chunk_size = layered("chunk_size", cache.chunk_size, file.chunk_size.as_ref())?
+                })
+                .map(|folder| folder.join("chunkd")),
+        }
+    }
+
+    /// What is in force for any command on the cache in `cache_dir`; `cache` are its flags where it has them.
+    pub(crate) fn settings(
+        &self,
+        cache_dir: PathBuf,
+        cache: &cli::Cache,
+        known: &Known,
+    ) -> Outcome<Settings> {
+        let file = &self.file;
+        let given = layered("chunk_size", cache.chunk_size, file.chunk_size.as_ref())?;
+        let chunk_size = known
+            .settle(given, |shape| Size(shape.chunk_size))
             .unwrap_or(Size(ChunkSize::DEFAULT.get()));
         let chunk_size = ChunkSize::new(chunk_size.0)
             .map_err(|error| Failure::usage(format!("chunk_size: {error}; say 10MiB")))?;
-        let max_downloads = layered(
+        let given = layered(
             "max_downloads",
             cache.max_downloads,
             file.max_downloads.as_ref(),
-        )?
-        .map_or(4, |Count(count)| count);
+        )?;
+        let max_downloads = known
+            .settle(given, |shape| Count(shape.max_downloads))
+            .map_or(4, |Count(count)| count);
         if max_downloads == 0 {
             return Err(Failure::usage(
                 "max_downloads is 0, so that nothing could ever be fetched; say 1 or more",
@@ -125,9 +146,13 @@ impl<'a> Layers<'a> {
         let defaults = Limits::default();
         let read_ahead = layered("read_ahead", cache.read_ahead, file.read_ahead.as_ref())?
             .unwrap_or(Span(defaults.read_ahead));
-        let max_size = layered("max_size", cache.max_size, file.max_size.as_ref())?
+        let given = layered("max_size", cache.max_size, file.max_size.as_ref())?;
+        let max_size = known
+            .settle(given, |shape| Cap(shape.max_size.map(Size)))
             .unwrap_or(Cap(Some(DEFAULT_MAX_SIZE)));
-        let min_free = layered("min_free", cache.min_free, file.min_free.as_ref())?
+        let given = layered("min_free", cache.min_free, file.min_free.as_ref())?;
+        let min_free = known
+            .settle(given, |shape| Size(shape.min_free))
             .unwrap_or(DEFAULT_MIN_FREE);
         let memory =
             layered("memory", cache.memory, file.memory.as_ref())?.unwrap_or(Size(defaults.memory));
@@ -137,8 +162,9 @@ impl<'a> Layers<'a> {
             )));
         }
         let flag = cache.background_rate;
-        let background: Option<RateCap> =
-            layered("background_rate", flag, file.background_rate.as_ref())?;
+        let given = layered("background_rate", flag, file.background_rate.as_ref())?;
+        let background = known.settle(given, |shape| RateCap(shape.background_rate));
+        let metered = known.settle(cache.metered.or(file.metered), |shape| shape.metered);
         Ok(Settings {
             cache_dir,
             chunk_size,
@@ -149,9 +175,9 @@ impl<'a> Layers<'a> {
                 .with_min_free(min_free.0)
                 .with_memory(memory.0)
                 .with_background_rate(background.and_then(|rate| rate.0))
-                .with_metered(cache.metered.or(file.metered).unwrap_or(false)),
+                .with_metered(metered.unwrap_or(false)),
             fill: cache.fill.or(file.fill).unwrap_or(false),
-            mounts: self.mounts(&cache.origins)?,
+            mounts: Mounts::new(known.join(self.origins(&cache.origins, known)?))?,
         })
     }
 
@@ -187,7 +213,7 @@ impl<'a> Layers<'a> {
     }
 
     /// The origins: those of the flags where there are any, else those of the file.
-    fn mounts(&self, flags: &[String]) -> Outcome<Mounts> {
+    fn origins(&self, flags: &[String], known: &Known) -> Outcome<Vec<Origin>> {
         let mut origins = Vec::new();
         if flags.is_empty() {
             if let Some(table) = &self.file.origin {
@@ -203,19 +229,16 @@ impl<'a> Layers<'a> {
                 "" => self.file.origin.as_ref(),
                 _ => self.file.origins.get(name),
             };
-            // What the file says of a name is meant for the server it says it of: a header must not
-            // reach another one.
-            let table = table.filter(|table| {
-                table.url.as_ref().is_none_or(|of_file| {
-                    OriginUrl::parse(of_file.0.expose()).is_ok_and(|f| f.is_same_server(&url))
-                })
-            });
-            origins.push(match table {
-                Some(table) => Origin::from_table(name, url, table, &self.folder, self.env.0)?,
-                None => Origin::plain(name, url),
+            // What is known of a name is meant for the server it is known of.
+            origins.push(match table.filter(|table| table.may_be_of(&url)) {
+                Some(table) => Origin::from_table(name, url, table, &self.path)?,
+                None => match known.origin(name, &url) {
+                    Some(origin) => origin.at(url),
+                    None => Origin::plain(name, url),
+                },
             });
         }
-        Mounts::new(origins)
+        Ok(origins)
     }
 
     fn origin_of_file(&self, name: &str, table: &OriginTable) -> Outcome<Origin> {
@@ -232,12 +255,57 @@ impl<'a> Layers<'a> {
         })?;
         let url = OriginUrl::parse(url.0.expose())
             .map_err(|error| Failure::usage(format!("the URL of {place}: {error}")))?;
-        Origin::from_table(name, url, table, &self.folder, self.env.0)
+        Origin::from_table(name, url, table, &self.path)
+    }
+}
+
+impl Known {
+    const fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Nothing => None,
+            Self::Otherwise(record) | Self::First(record) => Some(record),
+        }
+    }
+
+    /// What is in force of what is `given` and what is recorded.
+    fn settle<T>(&self, given: Option<T>, recorded: impl FnOnce(&Shape) -> T) -> Option<T> {
+        let shape = self.record().and_then(|record| record.shape.as_ref());
+        let recorded = shape.map(recorded);
+        match self {
+            Self::First(_) => recorded.or(given),
+            _ => given.or(recorded),
+        }
+    }
+
+    /// What is recorded of the origin `name`, as long as it is on the server of `url`.
+    fn origin(&self, name: &str, url: &OriginUrl) -> Option<Origin> {
+        let mut origins = self.record()?.origins().into_iter();
+        origins.find(|known| known.name == name && known.url.is_same_server(url))
+    }
+
+    /// The origins in force: of a name, the one that is given. One without a name excludes all others.
+    fn join(&self, given: Vec<Origin>) -> Vec<Origin> {
+        let recorded = self.record().map(Record::origins).unwrap_or_default();
+        match self {
+            Self::First(_) if !recorded.is_empty() => recorded,
+            _ if given.is_empty() => recorded,
+            _ => {
+                let stays = |known: &Origin| {
+                    !known.name.is_empty()
+                        && given
+                            .iter()
+                            .all(|given| !given.name.is_empty() && given.name != known.name)
+                };
+                let mut all: Vec<_> = recorded.into_iter().filter(stays).collect();
+                all.extend(given);
+                all
+            }
+        }
     }
 }
 
 /// `NAME=URL` or `URL`. A `=` after the scheme belongs to the URL.
-fn name_and_url(text: &str) -> Outcome<(&str, OriginUrl)> {
+pub(crate) fn name_and_url(text: &str) -> Outcome<(&str, OriginUrl)> {
     let (name, url) = match text.split_once('=') {
         Some((name, url)) if !name.contains(':') => (name, url),
         // A name that is none, rather than a URL that is none.
@@ -327,11 +395,12 @@ mod tests {
         };
         let layers = Layers {
             file: ConfigFile::parse(file).unwrap(),
-            folder: PathBuf::new(),
+            path: PathBuf::new(),
             env: Environment(&home),
         };
+        let cache_dir = layers.cache_dir(&cli.common)?;
         Ok((
-            layers.settings(&cli.common, &serve.cache)?,
+            layers.settings(cache_dir, &serve.cache, &Known::Nothing)?,
             layers.serve(&serve)?,
         ))
     }
@@ -368,7 +437,7 @@ mod tests {
         let (settings, serve) = layered_settings("serve", "").unwrap();
         assert_eq!(
             settings.cache_dir,
-            Path::new("/home-of-nobody/.cache/chunkd")
+            std::path::Path::new("/home-of-nobody/.cache/chunkd")
         );
         assert_eq!(settings.chunk_size, ChunkSize::DEFAULT);
         assert_eq!(settings.limits.max_downloads, 4);
@@ -451,11 +520,6 @@ mod tests {
                 "[origins.a]\nimmutable = true",
                 "[origins.a] has no url; say url = \"https://media.example.org/library/\"",
             ),
-            (
-                "serve",
-                "[origin]\nurl = \"http://h/\"\nheaders = { A = { env = \"TOKEN\" } }",
-                "[origin]: the header A is to come from the environment variable TOKEN, which is not set",
-            ),
         ] {
             assert_eq!(error(line, file), message);
         }
@@ -465,12 +529,10 @@ mod tests {
     fn without_a_home_the_cache_folder_must_be_named() {
         let layers = Layers {
             file: ConfigFile::default(),
-            folder: PathBuf::new(),
+            path: PathBuf::new(),
             env: Environment(&no_env),
         };
-        let failure = layers
-            .settings(&cli::Common::default(), &cli::Cache::default())
-            .unwrap_err();
+        let failure = layers.cache_dir(&cli::Common::default()).unwrap_err();
         assert!(failure.message().contains("--cache-dir"));
     }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chunk_manager::{EntryState, EntryStatus, Moment, Statistics, Timeline};
+use chunk_ports::Tally;
 use serde::{Deserialize, Serialize};
 
 /// The number that changes when a script would have to.
@@ -72,7 +73,7 @@ pub(crate) struct QueueReport {
     pub(crate) transfers: u64,
 }
 
-/// Counted since the process that answers started.
+/// What was counted since the cache was made, by whichever process, and how it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ActivityReport {
     pub(crate) readers: u64,
@@ -307,22 +308,22 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl ActivityReport {
-    pub(crate) fn new(statistics: &Statistics, entries: &[EntryStatus]) -> Self {
+    pub(crate) fn new(statistics: &Statistics, tally: &Tally, entries: &[EntryStatus]) -> Self {
         Self {
             readers: statistics.readers,
-            bytes_served: statistics.bytes_served,
-            bytes_served_from_cache: statistics.bytes_served_from_cache,
-            bytes_from_origin: statistics.bytes_from_origin,
-            bytes_wasted: statistics.bytes_wasted,
-            origin_requests: statistics.origin_requests,
-            evicted_bytes: statistics.evicted_bytes,
-            checksum_failures: statistics.checksum_failures,
+            bytes_served: tally.bytes_served,
+            bytes_served_from_cache: tally.bytes_served_from_cache,
+            bytes_from_origin: tally.bytes_from_origin,
+            bytes_wasted: tally.bytes_wasted,
+            origin_requests: tally.origin_requests,
+            evicted_bytes: tally.evicted_bytes,
+            checksum_failures: tally.checksum_failures,
             // An average of the last moments outlives the transfer.
             download_bytes_per_second: match statistics.active_runs {
                 0 => 0,
                 _ => entries.iter().filter_map(|e| e.download_rate).sum(),
             },
-            hit_ratio: ratio(statistics.hits, statistics.misses),
+            hit_ratio: ratio(tally.hits, tally.misses),
             store_failing: statistics.store_failing,
         }
     }

@@ -7,6 +7,7 @@ mod http;
 mod memory;
 mod orders;
 mod program;
+mod same;
 mod secrets;
 mod serve;
 mod takeover;
