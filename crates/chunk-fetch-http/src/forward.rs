@@ -74,15 +74,12 @@ impl OriginForward for HttpFetcher {
             })?;
         let mut fields = origin.own_fields(&request.resource);
         let passed = allowed(&request.headers, REQUEST_FIELDS);
-        let has_body = passed
-            .get("content-length")
-            .map_or_else(|| has_chunks(&request.headers), |len| len != "0");
         fields.extend(passed);
         fields.remove(RANGE);
         let permit = permit(origin).await?;
         let mut asked = origin.forward.request(method, url).headers(fields);
-        if has_body {
-            asked = asked.body(Body::wrap_stream(request.body));
+        if let Some(body) = request.body {
+            asked = asked.body(Body::wrap_stream(body));
         }
         // No limit to the head's time: a long upload comes before it.
         let answer = asked.send().await.map_err(before_forwarded_head)?;
@@ -115,11 +112,4 @@ fn allowed(fields: &[(String, Vec<u8>)], list: &[&str]) -> HeaderMap {
             Some((name, HeaderValue::from_bytes(value).ok()?))
         })
         .collect()
-}
-
-/// Whether the client framed a body without telling its length.
-fn has_chunks(fields: &[(String, Vec<u8>)]) -> bool {
-    fields
-        .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"))
 }

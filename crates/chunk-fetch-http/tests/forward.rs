@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use chunk_core::CacheKey;
 use chunk_fetch_http::{HttpFetcher, OriginConfig};
-use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward, Resource, Secret};
+use chunk_ports::{
+    BodyStream, FetchError, ForwardRequest, ForwardResponse, OriginForward, Resource, Secret,
+};
 use chunk_testkit::origin::{Fault, OriginObject, ScriptedOrigin, When};
 use futures_util::{StreamExt, stream};
 
@@ -33,7 +35,7 @@ fn request(method: &str, headers: &[(&str, &str)], body: &[&'static str]) -> For
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect(),
-        body: Box::pin(stream::iter(pieces)),
+        body: (!pieces.is_empty()).then(|| Box::pin(stream::iter(pieces)) as BodyStream),
     }
 }
 
@@ -69,7 +71,7 @@ async fn a_body_goes_up_with_its_length_and_the_answer_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn a_body_without_length_goes_up_in_chunks_and_none_stays_none() {
     let (origin, forward) = origin().await;
-    let sent = request("POST", &[("transfer-encoding", "chunked")], &["abc", "def"]);
+    let sent = request("POST", &[], &["abc", "def"]);
     forward.forward(sent).await.unwrap();
     let record = origin.journal().last().unwrap();
     assert_eq!(record.body, b"abcdef");

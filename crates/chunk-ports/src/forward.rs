@@ -33,8 +33,9 @@ pub struct ForwardRequest {
     pub resource: Resource,
     /// The client's fields, names in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The client's body.
-    pub body: BodyStream,
+    /// The client's body, where it sent one; of the length that `Content-Length` tells, where that is among the
+    /// fields. How it was framed on the client's connection is nobody else's business (RFC 9112, 6).
+    pub body: Option<BodyStream>,
 }
 
 impl fmt::Debug for ForwardRequest {

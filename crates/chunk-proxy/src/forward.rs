@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward, Resource};
+use chunk_ports::{
+    BodyStream, FetchError, ForwardRequest, ForwardResponse, OriginForward, Resource,
+};
 use futures_core::Stream;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -37,7 +39,7 @@ where
         method: head.method.as_str().to_owned(),
         resource,
         headers,
-        body: Box::pin(ClientBody(body)),
+        body: (!body.is_end_stream()).then(|| Box::pin(ClientBody(body)) as BodyStream),
     };
     let answer = origin
         .forward(forwarded)

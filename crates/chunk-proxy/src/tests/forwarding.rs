@@ -39,7 +39,7 @@ struct Asked {
     target: String,
     fields: Vec<String>,
     authorization: Option<String>,
-    body: Vec<u8>,
+    body: Option<Vec<u8>>,
 }
 
 impl Origin {
@@ -56,8 +56,9 @@ impl Origin {
 #[async_trait]
 impl OriginForward for Origin {
     async fn forward(&self, mut request: ForwardRequest) -> Result<ForwardResponse, FetchError> {
-        let mut body = Vec::new();
-        while let Some(piece) = std::future::poll_fn(|cx| request.body.as_mut().poll_next(cx)).await
+        let mut body = request.body.is_some().then(Vec::new);
+        while let (Some(sent), Some(body)) = (&mut request.body, &mut body)
+            && let Some(piece) = std::future::poll_fn(|cx| sent.as_mut().poll_next(cx)).await
         {
             body.extend_from_slice(&piece?);
         }
@@ -125,10 +126,33 @@ async fn a_post_goes_through_and_what_it_may_have_changed_is_forgotten() {
         (asked.method.as_str(), asked.target.as_str()),
         ("POST", "/list?token=t")
     );
-    assert_eq!(asked.body, b"hello");
+    assert_eq!(asked.body.as_deref(), Some(&b"hello"[..]));
     assert_eq!(asked.fields, ["content-length", "content-type", "x-mine"]);
     assert_eq!(asked.authorization, None);
     assert_eq!(film.journal(), [Event::Invalidated("/list".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_unknown_length_goes_through_and_none_stays_none() {
+    let (film, origin) = (Film::new(100), Origin::new(201, &[]));
+    for (field, sent, arrives) in [
+        (
+            "Transfer-Encoding: chunked",
+            "3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
+            Some(&b"hello"[..]),
+        ),
+        ("Transfer-Encoding: chunked", "0\r\n\r\n", Some(b"")),
+        ("Content-Length: 0", "", None),
+        ("X-Mine: 1", "", None),
+    ] {
+        let mut player = proxy(&film, &origin, Mount::unnamed());
+        player.ask("PUT", "/f", &[field]).await;
+        player.send(sent).await;
+        assert_eq!(player.answer().await.status(), 201, "{field}");
+        let asked = origin.asked.lock().unwrap().take().unwrap();
+        assert_eq!(asked.body.as_deref(), arrives, "{field} {sent}");
+        assert!(!asked.fields.iter().any(|name| name == "transfer-encoding"));
+    }
 }
 
 #[tokio::test(start_paused = true)]

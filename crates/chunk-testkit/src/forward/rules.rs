@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::CacheKey;
-use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward, Resource, Secret};
+use chunk_ports::{
+    BodyStream, FetchError, ForwardRequest, ForwardResponse, OriginForward, Resource, Secret,
+};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 
@@ -48,7 +50,7 @@ fn request(method: &str, headers: &[(&str, &str)], body: &[&'static str]) -> For
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect(),
-        body: Box::pin(stream::iter(pieces)),
+        body: (!pieces.is_empty()).then(|| Box::pin(stream::iter(pieces)) as BodyStream),
     }
 }
 
@@ -119,12 +121,9 @@ pub async fn a_body_goes_up_and_the_answer_comes_back<F>(forward: &F, world: &Or
 where
     F: OriginForward + ?Sized,
 {
-    for (method, framing) in [
-        ("PUT", ("content-length", "6")),
-        ("POST", ("transfer-encoding", "chunked")),
-        ("MKCOL", ("content-length", "6")),
-    ] {
-        let answer = answer(forward, request(method, &[framing], &["abc", "def"])).await;
+    let length: &[(&str, &str)] = &[("content-length", "6")];
+    for (method, framing) in [("PUT", length), ("POST", &[]), ("MKCOL", length)] {
+        let answer = answer(forward, request(method, framing, &["abc", "def"])).await;
         assert_eq!(answer.status, 200);
         assert_eq!(text(answer).await, format!("{method} done"));
         let record = world.journal().last().expect("a request");
@@ -307,10 +306,10 @@ pub async fn what_the_client_sends_badly_is_not_passed_on_as_whole<F>(
 {
     for framing in [("content-length", "6"), ("transfer-encoding", "chunked")] {
         let mut broken = request("PUT", &[framing], &[]);
-        broken.body = Box::pin(stream::iter([
+        broken.body = Some(Box::pin(stream::iter([
             Ok(Bytes::from_static(b"abc")),
             Err(FetchError::Interrupted("the client left".into())),
-        ]));
+        ])));
         let passed_on = soon(forward.forward(broken)).await;
         assert!(passed_on.is_err(), "{passed_on:?}");
         // The origin reads whole requests only: it never got one.
