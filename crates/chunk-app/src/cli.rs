@@ -37,6 +37,9 @@ pub(crate) enum Command {
     /// Serve players from the cache, filling it from the origin
     Serve(Serve),
     /// Get whole files now, so that they can be played later without the origin
+    ///
+    /// What neither flags nor the settings file say of origins and limits is as the last `chunkd serve` on this cache
+    /// had it.
     Fetch(Fetch),
     /// Say what is cached, what is queued, and how the cache does
     Status(Status),

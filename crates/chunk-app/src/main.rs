@@ -38,6 +38,7 @@ mod folder;
 mod host;
 mod idle;
 mod instance;
+mod known;
 mod lines;
 mod logging;
 mod metrics;
@@ -65,8 +66,9 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::failure::{Failure, Outcome};
+use crate::known::Known;
 use crate::record::Record;
-use crate::settings::{Environment, Known, Layers};
+use crate::settings::{Environment, Layers};
 
 fn main() -> ExitCode {
     match start(&Cli::parse()) {

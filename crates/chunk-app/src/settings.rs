@@ -16,10 +16,10 @@ use crate::address::Address;
 use crate::cli;
 use crate::config::{ConfigFile, OriginTable, WithUnit};
 use crate::failure::{Failure, Outcome};
+use crate::known::{Known, Told};
 use crate::origin::{Mounts, Origin};
 use crate::origin_url::OriginUrl;
 use crate::rate::RateCap;
-use crate::record::{Record, Shape};
 use crate::units::{Cap, Count, Size, Span};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
@@ -35,18 +35,9 @@ pub(crate) struct Layers<'a> {
     file: ConfigFile,
     /// The file's, empty where there is none.
     path: PathBuf,
+    /// Whether the command was given the file; else it is the one in the usual place.
+    is_given: bool,
     env: Environment<'a>,
-}
-
-/// What an earlier process has recorded in the cache folder, and what it counts for.
-#[derive(Clone, Debug)]
-pub(crate) enum Known {
-    /// For nothing: a server does what it is told.
-    Nothing,
-    /// For what neither flags nor file say: a fetch may be given what it needs.
-    Otherwise(Record),
-    /// For more than the file: a short command asks about what is, and takes no flags.
-    First(Record),
 }
 
 /// The process's environment, as a parameter so that a test needs none of its own.
@@ -94,7 +85,12 @@ impl<'a> Layers<'a> {
             None => ConfigFile::default(),
         };
         let path = path.unwrap_or_default();
-        Ok(Self { file, path, env })
+        Ok(Self {
+            file,
+            path,
+            is_given: common.config.is_some(),
+            env,
+        })
     }
 
     /// What to log.
@@ -177,7 +173,7 @@ impl<'a> Layers<'a> {
                 .with_background_rate(background.and_then(|rate| rate.0))
                 .with_metered(metered.unwrap_or(false)),
             fill: cache.fill.or(file.fill).unwrap_or(false),
-            mounts: Mounts::new(known.join(self.origins(&cache.origins, known)?))?,
+            mounts: Mounts::new(self.mounts(&cache.origins, known)?)?,
         })
     }
 
@@ -210,6 +206,20 @@ impl<'a> Layers<'a> {
                 .unwrap_or(DEFAULT_GRACE)
                 .0,
         })
+    }
+
+    /// The origins in force.
+    fn mounts(&self, flags: &[String], known: &Known) -> Outcome<Vec<Origin>> {
+        let told = self.origins(flags, known)?;
+        let is_given = self.is_given || !flags.is_empty();
+        Ok(known.join(
+            told,
+            if is_given {
+                Told::ByCommand
+            } else {
+                Told::ByUsualFile
+            },
+        ))
     }
 
     /// The origins: those of the flags where there are any, else those of the file.
@@ -256,51 +266,6 @@ impl<'a> Layers<'a> {
         let url = OriginUrl::parse(url.0.expose())
             .map_err(|error| Failure::usage(format!("the URL of {place}: {error}")))?;
         Origin::from_table(name, url, table, &self.path)
-    }
-}
-
-impl Known {
-    const fn record(&self) -> Option<&Record> {
-        match self {
-            Self::Nothing => None,
-            Self::Otherwise(record) | Self::First(record) => Some(record),
-        }
-    }
-
-    /// What is in force of what is `given` and what is recorded.
-    fn settle<T>(&self, given: Option<T>, recorded: impl FnOnce(&Shape) -> T) -> Option<T> {
-        let shape = self.record().and_then(|record| record.shape.as_ref());
-        let recorded = shape.map(recorded);
-        match self {
-            Self::First(_) => recorded.or(given),
-            _ => given.or(recorded),
-        }
-    }
-
-    /// What is recorded of the origin `name`, as long as it is on the server of `url`.
-    fn origin(&self, name: &str, url: &OriginUrl) -> Option<Origin> {
-        let mut origins = self.record()?.origins().into_iter();
-        origins.find(|known| known.name == name && known.url.is_same_server(url))
-    }
-
-    /// The origins in force: of a name, the one that is given. One without a name excludes all others.
-    fn join(&self, given: Vec<Origin>) -> Vec<Origin> {
-        let recorded = self.record().map(Record::origins).unwrap_or_default();
-        match self {
-            Self::First(_) if !recorded.is_empty() => recorded,
-            _ if given.is_empty() => recorded,
-            _ => {
-                let stays = |known: &Origin| {
-                    !known.name.is_empty()
-                        && given
-                            .iter()
-                            .all(|given| !given.name.is_empty() && given.name != known.name)
-                };
-                let mut all: Vec<_> = recorded.into_iter().filter(stays).collect();
-                all.extend(given);
-                all
-            }
-        }
     }
 }
 
@@ -396,6 +361,7 @@ mod tests {
         let layers = Layers {
             file: ConfigFile::parse(file).unwrap(),
             path: PathBuf::new(),
+            is_given: false,
             env: Environment(&home),
         };
         let cache_dir = layers.cache_dir(&cli.common)?;
@@ -530,6 +496,7 @@ mod tests {
         let layers = Layers {
             file: ConfigFile::default(),
             path: PathBuf::new(),
+            is_given: false,
             env: Environment(&no_env),
         };
         let failure = layers.cache_dir(&cli::Common::default()).unwrap_err();
