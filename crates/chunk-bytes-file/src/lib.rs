@@ -37,6 +37,8 @@ mod descriptors;
 mod error;
 mod layout;
 mod lock;
+#[cfg(target_os = "linux")]
+mod looks;
 mod names;
 mod segment;
 mod store;

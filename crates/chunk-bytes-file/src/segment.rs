@@ -10,6 +10,9 @@ use chunk_ports::SegmentKey;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
+#[cfg(target_os = "linux")]
+use crate::looks::{CELL, Looks};
+
 /// The most bytes read without leaving the calling task. Out of the page cache 64 KiB take 5 µs here and
 /// 20 µs by way of the blocking pool, 256 KiB 16 µs and 33 µs (medians on two cores); above that the way
 /// matters less, and the copying would hold up the other tasks of its thread.
@@ -26,6 +29,8 @@ pub(crate) struct Segment {
     named: AtomicBool,
     /// Whether the file system said that it cannot read without waiting, so that it is not asked again.
     always_waits: AtomicBool,
+    #[cfg(target_os = "linux")]
+    looks: Looks,
     /// Held while flushing: the kernel tells of a lost page once per descriptor, so that of two flushes
     /// at the same time one would wrongly succeed.
     flushing: Mutex<()>,
@@ -42,13 +47,15 @@ pub(crate) enum Cached {
 }
 
 impl Segment {
-    pub(crate) const fn new(key: SegmentKey, file: File) -> Self {
+    pub(crate) fn new(key: SegmentKey, file: File) -> Self {
         Self {
             key,
             file,
             unflushed: AtomicBool::new(false),
             named: AtomicBool::new(false),
             always_waits: AtomicBool::new(false),
+            #[cfg(target_os = "linux")]
+            looks: Looks::new(),
             flushing: Mutex::new(()),
         }
     }
@@ -76,9 +83,33 @@ impl Segment {
         })
     }
 
+    /// Whether the bytes from `start` to `end` are in the page cache, as far as a look at each [`CELL`]'s beginning
+    /// and at the last of them tells, or told a moment ago.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_cached(&self, start: u64, end: u64) -> bool {
+        let now = self.looks.now();
+        let mut at = start;
+        while at < end {
+            let cell = at / CELL;
+            let next = (cell + 1).saturating_mul(CELL);
+            let last = next.min(end) - 1;
+            if !self.looks.has(cell, now) {
+                let is_end = last + 1 == end && last > at;
+                if !self.is_resident(at) || is_end && !self.is_resident(last) {
+                    return false;
+                }
+                if at.is_multiple_of(CELL) && next <= end {
+                    self.looks.note(cell, now);
+                }
+            }
+            at = next;
+        }
+        true
+    }
+
     /// Whether the page of the byte at `offset` is in the page cache, and the file reaches there.
     #[cfg(target_os = "linux")]
-    pub(crate) fn is_resident(&self, offset: u64) -> bool {
+    fn is_resident(&self, offset: u64) -> bool {
         if i64::try_from(offset).is_err() {
             // To `preadv2` an offset of all ones is the current position.
             return false;

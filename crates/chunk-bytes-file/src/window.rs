@@ -11,10 +11,7 @@ use crate::segment::Segment;
 use crate::store::Shared;
 
 /// The most bytes of a window.
-const MOST: usize = 1024 * 1024;
-/// How often the page cache is looked at in between: twice in what the kernel usually reads ahead at once would be
-/// more exact, and would cost more than a wait now and then.
-const STEP: usize = 256 * 1024;
+const MOST: usize = 2 * 1024 * 1024;
 
 /// A stretch of a segment. It keeps no file open: a client that takes nothing for an hour would hold a descriptor
 /// for as long.
@@ -46,19 +43,15 @@ impl FileWindow {
 
     /// Whether the bytes from `from` on can be sent without a disk.
     ///
-    /// `sendfile` waits for the disk where a page is missing, and there is no flag against that; so the first and
-    /// the last page are looked at before, and some between. The kernel brings pages in and takes them away in long stretches, which
-    /// makes a gap between two that are there rare; and a gap costs a wait, not a wrong byte.
+    /// `sendfile` waits for the disk where a page is missing, and there is no flag against that; so some pages are
+    /// looked at before. The kernel brings pages in and takes them away in long stretches, which makes a gap between
+    /// two that are there rare; and a gap costs a wait, not a wrong byte.
     fn is_resident(&self, segment: &Segment, from: usize) -> bool {
         let Some(end) = self.offset.checked_add(self.len as u64) else {
             return false;
         };
         let start = self.offset + from as u64;
-        start < end
-            && (start..end - 1)
-                .step_by(STEP)
-                .chain([end - 1])
-                .all(|offset| segment.is_resident(offset))
+        start < end && segment.has_cached(start, end)
     }
 }
 

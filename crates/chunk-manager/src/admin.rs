@@ -111,7 +111,7 @@ impl ChunkManager {
         let stale = chunk_ports::Freshness::default();
         if let Some(live) = self.inner.live_now(key) {
             if let Some(meta) = &mut live.lock().meta {
-                meta.freshness = stale;
+                Arc::make_mut(meta).freshness = stale;
             }
             live.set_validated(false);
         }

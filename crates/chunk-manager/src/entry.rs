@@ -7,7 +7,7 @@ use chunk_core::scheduler::Start;
 use chunk_core::{ByteRange, CacheKey, EntryId, LastModified, Representation};
 
 use crate::inner::Inner;
-use crate::live::Live;
+use crate::live::{Live, Meta};
 use crate::options::Purpose;
 use crate::reader::ChunkReader;
 
@@ -19,6 +19,39 @@ pub struct Opened {
     pub entry: Entry,
     /// A reader at the first byte wanted.
     pub reader: ChunkReader,
+}
+
+/// What most answers need to know of an entry, at one moment.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "callers take it apart")]
+pub struct Glance {
+    /// Equal to that of another glance where nothing has been learned of the representation in between.
+    pub revision: Revision,
+    /// As [`Entry::total_len`].
+    pub total_len: Option<u64>,
+    /// As [`Entry::age`].
+    pub age: Duration,
+    /// Whether any range can be had: the origin serves ranges, or every byte is here.
+    pub has_ranges: bool,
+}
+
+/// What is known of a representation, to be compared with what is known of it later, or of another one.
+#[derive(Clone)]
+pub struct Revision(Arc<Meta>);
+
+impl PartialEq for Revision {
+    /// Whoever holds one keeps it from being changed in place, so that the place tells.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Revision {}
+
+impl std::fmt::Debug for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revision").finish_non_exhaustive()
+    }
 }
 
 /// A handle on one representation of an entry. Cheap to clone; keeps nothing from being evicted, readers do.
@@ -43,6 +76,24 @@ impl Entry {
     #[must_use]
     pub fn key(&self) -> &Arc<CacheKey> {
         &self.live.key
+    }
+
+    /// What most answers need, in one look; `None` while nothing is known of the representation.
+    #[must_use]
+    pub fn glance(&self) -> Option<Glance> {
+        let now = self.inner.clock.unix_seconds();
+        let state = self.live.lock();
+        let meta = state.meta.as_ref()?;
+        let total_len = meta.representation.total_len;
+        let all = total_len.and_then(|total_len| ByteRange::try_new(0, total_len));
+        let age = now.saturating_sub(meta.freshness.validated_unix);
+        Some(Glance {
+            revision: Revision(Arc::clone(meta)),
+            total_len,
+            age: Duration::from_secs(u64::try_from(age).unwrap_or(0)),
+            has_ranges: meta.accepts_ranges
+                || all.is_some_and(|all| state.readable.contains_range(all)),
+        })
     }
 
     /// The length in bytes; `None` while the origin has not said and the body has not ended.

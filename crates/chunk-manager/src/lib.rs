@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod at_once;
 mod away;
 mod builder;
 mod checked;
@@ -77,7 +78,7 @@ mod writer;
 pub use builder::Builder;
 pub use chunk_core::Priority;
 pub use clock::TokioClock;
-pub use entry::{Entry, Opened};
+pub use entry::{Entry, Glance, Opened, Revision};
 pub use error::{ManagerError, OpenError, ReadError, StartError, WaitError};
 pub use manager::ChunkManager;
 pub use options::{First, Limits};

@@ -128,14 +128,14 @@ impl Live {
                 .segments
                 .insert(summary.segment, Segment::recorded(summary));
         }
-        state.meta = Some(Meta {
+        state.meta = Some(Arc::new(Meta {
             representation: record.representation.clone(),
             accepts_ranges: record.accepts_ranges,
             segment_size: record.segment_size,
             nonce: record.nonce,
             freshness: record.freshness,
             storable: true,
-        });
+        }));
         drop(state);
         self.generation.send_replace(Generation::Indexed(record.id));
     }
@@ -237,7 +237,7 @@ impl Live {
             if !meta.storable {
                 state.caching = Caching::Never;
             }
-            state.meta = Some(meta);
+            state.meta = Some(Arc::new(meta));
             state.is_failing = false;
             // Not only those who wait for it: who waits for a byte past the end learns that there is none.
             ((), state.waiters.all())
@@ -248,7 +248,7 @@ impl Live {
     pub(crate) fn learn_length(&self, total_len: u64) {
         change(&self.state, |state| {
             if let Some(meta) = &mut state.meta {
-                meta.representation.total_len = Some(total_len);
+                Arc::make_mut(meta).representation.total_len = Some(total_len);
             }
             // Who waits for a byte past the end has reached the end.
             ((), state.waiters.all())

@@ -354,6 +354,14 @@ impl ChunkManager {
         self.inner.open(resource, first, Purpose::Play).await
     }
 
+    /// [`Self::open`] at `start`, up to, not including, `end` (the file's end where `None`), where the entry is open
+    /// and confirmed and its byte at `start` is there, so that nothing has to be waited for. `None` says nothing of
+    /// why not: then it is to be opened the usual way.
+    #[must_use]
+    pub fn open_now(&self, resource: &Resource, start: u64, end: Option<u64>) -> Option<Opened> {
+        self.inner.open_now(resource, start, end)
+    }
+
     /// Asks for a whole file durably, at MEDIUM or LOW. Returns once its size is known, or is known to be
     /// unknown, and the job is in the index.
     ///

@@ -336,7 +336,7 @@ impl Inner {
             fresh_until_unix: now.saturating_add(fresh_for),
         };
         if let Some(meta) = &mut live.lock().meta {
-            meta.freshness = freshness;
+            Arc::make_mut(meta).freshness = freshness;
         }
         live.set_validated(true);
         if let Some(generation) = live.generation_now() {
@@ -403,7 +403,7 @@ impl Inner {
         let meta = self
             .live_now(&former.key)
             .filter(|now| now.entry == former.entry && now.generation_now().is_some())
-            .and_then(|now| now.lock().meta.clone());
+            .and_then(|now| now.lock().meta.as_deref().cloned());
         if let Some(meta) = meta
             && let Err(error) = self
                 .store
@@ -557,8 +557,7 @@ impl Drop for LengthWait<'_> {
 /// Takes over today's target and credentials; returns whether they differ from the former ones.
 fn refresh_target(live: &Live, resource: &Resource) -> bool {
     let mut state = live.lock();
-    let is_new = state.resource.target != resource.target
-        || state.resource.authorization != resource.authorization;
+    let is_new = !state.resource.is_asked_for_like(resource);
     if is_new {
         state.resource = resource.clone();
     }

@@ -29,7 +29,7 @@ const REPORT_EVERY: u64 = 256 * 1024;
 /// The most bytes taken from the byte store at once.
 const STORE_READ: usize = 256 * 1024;
 /// The most bytes in one window: a socket takes about as many at once.
-const WINDOW: usize = 1024 * 1024;
+const WINDOW: usize = 2 * 1024 * 1024;
 /// Pauses below this are not worth telling: a socket buffer draining.
 const SHORTEST_IDLE: Duration = Duration::from_millis(10);
 /// A wait above this counts as a stall: two and a half frames at 25 a second.

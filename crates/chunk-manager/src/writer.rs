@@ -353,7 +353,7 @@ impl Writer {
 impl Inner {
     /// Makes the index know a representation that it could not take before.
     pub(crate) fn index_again(self: &Arc<Self>, live: &Arc<Live>) {
-        let Some(meta) = live.lock().meta.clone() else {
+        let Some(meta) = live.lock().meta.as_deref().cloned() else {
             return;
         };
         let is_ours = live.generation.send_if_modified(|generation| {

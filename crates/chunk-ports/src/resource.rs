@@ -67,6 +67,12 @@ impl Resource {
         Self::new(key, Secret::new(target))
     }
 
+    /// Whether `other` is asked for with the same target and the same `Authorization`.
+    #[must_use]
+    pub fn is_asked_for_like(&self, other: &Self) -> bool {
+        self.target == other.target && self.authorization == other.authorization
+    }
+
     /// The same resource with an `Authorization` value to send.
     #[must_use]
     pub fn with_authorization(mut self, value: Secret) -> Self {

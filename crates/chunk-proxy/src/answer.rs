@@ -30,7 +30,7 @@ use crate::route;
 use crate::source::{Open, Source};
 
 /// The longest request target answered; a longer one is 414.
-const MAX_TARGET: usize = 8 * 1024;
+pub(crate) const MAX_TARGET: usize = 8 * 1024;
 
 /// What every request of a proxy is answered from.
 #[derive(Debug)]
@@ -185,10 +185,7 @@ impl Answerer {
             Retrieval::Get => RangeHeader::of(headers),
             Retrieval::Head => None,
         };
-        let policy = Policy {
-            immutable: mount.is_immutable(),
-            private: !resource.key.partition().is_empty(),
-        };
+        let policy = Policy::of(mount, &resource);
         let first = match retrieval {
             Retrieval::Get => first_of(range.as_ref()),
             Retrieval::Head => First::Nothing,

@@ -19,7 +19,7 @@ use crate::source::{Parts, Pieces};
 /// The most bytes handed to the socket at once.
 const PIECE: usize = 256 * 1024;
 /// The same where they do not pass through memory.
-const WINDOW: usize = 1024 * 1024;
+const WINDOW: usize = 2 * 1024 * 1024;
 
 /// A body for the HTTP server to pull from. Dropping it lets go of whatever it was reading.
 pub(crate) struct Body {

@@ -84,17 +84,10 @@ pub(crate) fn write_head(
     date: &mut Date,
 ) -> Written {
     let mut head = Vec::with_capacity(512);
-    head.extend_from_slice(b"HTTP/1.1 ");
-    head.extend_from_slice(parts.status.as_str().as_bytes());
-    head.push(b' ');
-    let reason = parts.status.canonical_reason().unwrap_or_default();
-    head.extend_from_slice(reason.as_bytes());
-    head.extend_from_slice(b"\r\n");
-    let mut says_last = false;
-    for (name, value) in &parts.headers {
-        says_last |= name == CONNECTION && value.as_bytes().eq_ignore_ascii_case(b"close");
-        field(&mut head, name, value.as_bytes());
-    }
+    push_status(&mut head, parts.status);
+    push_fields(&mut head, &parts.headers);
+    let said = parts.headers.get(CONNECTION);
+    let says_last = said.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     if is_last && !says_last {
         field(&mut head, &CONNECTION, b"close");
     }
@@ -123,6 +116,37 @@ pub(crate) fn write_head(
     }
 }
 
+/// Writes the first line of an answer.
+pub(crate) fn push_status(head: &mut Vec<u8>, status: StatusCode) {
+    head.extend_from_slice(b"HTTP/1.1 ");
+    head.extend_from_slice(status.as_str().as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    head.extend_from_slice(b"\r\n");
+}
+
+pub(crate) fn push_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        field(head, name, value.as_bytes());
+    }
+}
+
+/// Writes a number; what the standard library has for that takes four times as long.
+pub(crate) fn push_decimal(head: &mut Vec<u8>, mut number: u64) {
+    // As many digits as 2⁶⁴ has.
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] += (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    head.extend_from_slice(&digits[at..]);
+}
+
 fn field(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     head.extend_from_slice(name.as_str().as_bytes());
     head.extend_from_slice(b": ");
@@ -138,7 +162,7 @@ pub(crate) struct Date {
 }
 
 impl Date {
-    fn now(&mut self) -> &[u8] {
+    pub(crate) fn now(&mut self) -> &[u8] {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);

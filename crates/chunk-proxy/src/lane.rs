@@ -18,6 +18,7 @@ use http::{Request, Response};
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::again::{Like, Memory};
 use crate::answer::{Answerer, Connection};
 use crate::body::Body;
 use crate::framing::{MAX_HEAD, find_end};
@@ -50,12 +51,17 @@ pub(crate) struct Lane<'a, W> {
     scanned: usize,
     patience: Patience,
     date: Date,
+    memory: Memory,
+    /// Whether the client has asked before: who asks once need not be remembered.
+    has_asked: bool,
 }
 
 /// What waiting for a head comes to.
 enum Waited {
     /// It ends there.
     Head(usize),
+    /// It is like one before.
+    Like(Like),
     Library,
     Over,
 }
@@ -78,6 +84,8 @@ impl<'a, W: Wire> Lane<'a, W> {
             scanned: 0,
             patience: Patience::new(answerer.config.header_timeout),
             date: Date::default(),
+            memory: Memory::default(),
+            has_asked: false,
         }
     }
 
@@ -86,32 +94,42 @@ impl<'a, W: Wire> Lane<'a, W> {
         loop {
             self.patience.begin();
             let waited = poll_fn(|cx| self.poll_head(cx, closing)).await;
-            let plain = match waited {
-                Waited::Head(end) => match parse(&self.read[..end]) {
-                    Some(plain) => {
-                        self.read.drain(..end);
-                        self.scanned = 0;
-                        plain
-                    }
-                    None => return End::Library(self.read),
-                },
+            let (end, like) = match waited {
+                Waited::Head(end) => (end, None),
+                Waited::Like(like) => (like.end, Some(like)),
                 Waited::Library => return End::Library(self.read),
                 Waited::Over => {
                     self.shut_down().await;
                     return End::Over;
                 }
             };
-            let Plain {
-                request,
-                is_head,
-                mut is_last,
-            } = plain;
-            let Some(response) = self.answer(request).await else {
-                return End::Over;
+            let again = match like {
+                Some(like) => {
+                    let is_last = closing.is_over().await;
+                    let (memory, date) = (&mut self.memory, &mut self.date);
+                    let again = self.answerer.answer_again(memory, like, is_last, date);
+                    again.map(|(head, body)| (Sending::of_head(head, is_last), body))
+                }
+                None => None,
             };
-            is_last |= poll_fn(|cx| Poll::Ready(closing.poll_over(cx).is_ready())).await;
-            let (mut sending, mut body) = Sending::new(response, is_head, is_last, &mut self.date);
-            is_last |= sending.is_last;
+            let (mut sending, mut body) = match again {
+                Some(again) => {
+                    self.take(end);
+                    again
+                }
+                None => {
+                    let Some(plain) = parse(&self.read[..end]) else {
+                        return End::Library(self.read);
+                    };
+                    let Some((response, is_head, is_last)) = self.answer(plain, end).await else {
+                        return End::Over;
+                    };
+                    let is_last = is_last | closing.is_over().await;
+                    Sending::new(response, is_head, is_last, &mut self.date)
+                }
+            };
+            self.has_asked = true;
+            let is_last = sending.is_last;
             let sent = poll_fn(|cx| {
                 let polled = sending.poll(self.wire, &mut body, cx);
                 if polled.is_pending() && poll_left(self.wire, &mut self.read, cx).is_ready() {
@@ -134,8 +152,33 @@ impl<'a, W: Wire> Lane<'a, W> {
         }
     }
 
-    /// `None` where the client leaves before the answer begins: then nobody wants it any more.
-    async fn answer(&mut self, request: Request<Body>) -> Option<Response<Body>> {
+    /// The head up to `end` is being answered.
+    fn take(&mut self, end: usize) {
+        self.read.drain(..end);
+        self.scanned = 0;
+    }
+
+    /// Answers the request whose head ends at `end`; tells whether it was a HEAD, and whether the client wants it to
+    /// be the last. `None` where the client leaves before the answer begins: then nobody wants it any more.
+    async fn answer(&mut self, plain: Plain, end: usize) -> Option<(Response<Body>, bool, bool)> {
+        let Plain {
+            mut request,
+            is_head,
+            is_last,
+        } = plain;
+        if self.has_asked && !is_last {
+            let (parts, body) = request.into_parts();
+            let (answerer, local) = (self.answerer, self.connection.local);
+            let standing = || answerer.standing(&parts, local);
+            self.memory.learn(&self.read[..end], standing);
+            request = Request::from_parts(parts, body);
+        }
+        self.take(end);
+        let response = self.response(request).await?;
+        Some((response, is_head, is_last))
+    }
+
+    async fn response(&mut self, request: Request<Body>) -> Option<Response<Body>> {
         let mut answering = pin!(self.answerer.answer(request, self.connection));
         poll_fn(|cx| {
             if let Poll::Ready(response) = answering.as_mut().poll(cx) {
@@ -153,6 +196,11 @@ impl<'a, W: Wire> Lane<'a, W> {
     ) -> Poll<Waited> {
         loop {
             if self.scanned < self.read.len() {
+                if self.scanned == 0
+                    && let Some(like) = self.memory.find(&self.read)
+                {
+                    return Poll::Ready(Waited::Like(like));
+                }
                 match find_end(&self.read, self.scanned) {
                     Ok(Some(end)) => return Poll::Ready(Waited::Head(end)),
                     Ok(None) if self.read.len() <= MAX_HEAD => self.scanned = self.read.len(),
@@ -232,6 +280,19 @@ impl Sending {
             is_last: written.is_last,
         };
         (sending, body)
+    }
+
+    /// The answer to a GET of bytes whose length its head tells.
+    const fn of_head(head: Vec<u8>, is_last: bool) -> Self {
+        Self {
+            head,
+            head_at: 0,
+            piece: None,
+            piece_at: 0,
+            chunks: Chunks::Unneeded,
+            stage: Stage::Body,
+            is_last,
+        }
     }
 
     fn poll<W: Wire>(&mut self, wire: &mut W, body: &mut Body, cx: &mut Context<'_>) -> Poll<Sent> {
@@ -428,6 +489,11 @@ impl<F: Future<Output = ()>> Closing<F> {
         Self {
             wish: Some(Box::pin(wish)),
         }
+    }
+
+    /// Whether the wish has been made.
+    async fn is_over(&mut self) -> bool {
+        poll_fn(|cx| Poll::Ready(self.poll_over(cx).is_ready())).await
     }
 
     /// Ready once the wish has been made.

@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod again;
 mod answer;
 mod body;
 mod config;

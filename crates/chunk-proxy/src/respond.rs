@@ -3,12 +3,14 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use chunk_core::ByteRange;
+use chunk_ports::Resource;
 use http::header::{
     ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
     LAST_MODIFIED,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::config::Mount;
 use crate::multipart::{Multipart, content_range, unsatisfied_range};
 use crate::preconditions::{self, Outcome, Validators};
 use crate::range_header::{RangeHeader, Selection};
@@ -44,6 +46,16 @@ pub(crate) struct Policy {
     pub(crate) immutable: bool,
     /// The answer was made for one holder of credentials.
     pub(crate) private: bool,
+}
+
+impl Policy {
+    /// For a resource below its mount.
+    pub(crate) fn of(mount: &Mount, resource: &Resource) -> Self {
+        Self {
+            immutable: mount.is_immutable(),
+            private: !resource.key.partition().is_empty(),
+        }
+    }
 }
 
 /// An answer before its first byte.

@@ -34,7 +34,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves players over HTTP/1.1 from a [`ChunkManager`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    answerer: Arc<Answerer>,
+    pub(crate) answerer: Arc<Answerer>,
 }
 
 impl Proxy {

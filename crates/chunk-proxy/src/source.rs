@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::{ByteRange, CacheKey, ETag};
 use chunk_manager::{
-    ChunkManager, ChunkReader, Entry, First, ManagerError, OpenError, Opened, Piece, ReadError,
+    ChunkManager, ChunkReader, Entry, First, Glance, ManagerError, OpenError, Opened, Piece,
+    ReadError,
 };
 use chunk_ports::Resource;
 
@@ -22,6 +23,16 @@ use crate::respond::EntryFacts;
 pub(crate) trait Source: Send + Sync + Debug + 'static {
     async fn open(&self, resource: Resource, first: First) -> Result<Box<dyn Open>, OpenError>;
 
+    /// The same for bytes from `start` to `end`, where nothing has to be waited for. `None` says nothing of why not.
+    fn open_now(
+        &self,
+        _resource: &Resource,
+        _start: u64,
+        _end: Option<u64>,
+    ) -> Option<Box<dyn Open>> {
+        None
+    }
+
     /// Makes the next opening start over from the origin's answer.
     async fn invalidate(&self, key: &CacheKey) -> Result<(), ManagerError>;
 }
@@ -29,6 +40,11 @@ pub(crate) trait Source: Send + Sync + Debug + 'static {
 /// One generation of an entry, opened.
 pub(crate) trait Open: Send {
     fn facts(&self) -> EntryFacts;
+
+    /// What has to be compared to know that they are still those of before; `None` where nothing tells.
+    fn glance(&self) -> Option<Glance> {
+        None
+    }
 
     /// The bytes from `start` to `end` (exclusive; `None` for wherever the file ends). Ends the opening,
     /// so that whoever was to be read first is read or let go.
@@ -73,6 +89,12 @@ impl Source for ChunkManager {
         Ok(Box::new(Managed { opened, first }))
     }
 
+    fn open_now(&self, resource: &Resource, start: u64, end: Option<u64>) -> Option<Box<dyn Open>> {
+        let opened = Self::open_now(self, resource, start, end)?;
+        let first = First::Span { start, end };
+        Some(Box::new(Managed { opened, first }))
+    }
+
     async fn invalidate(&self, key: &CacheKey) -> Result<(), ManagerError> {
         Self::invalidate(self, key).await
     }
@@ -102,6 +124,10 @@ impl Open for Managed {
             fresh_for: entry.fresh_for(),
             storable: entry.storable(),
         }
+    }
+
+    fn glance(&self) -> Option<Glance> {
+        self.opened.entry.glance()
     }
 
     fn read(self: Box<Self>, start: u64, end: Option<u64>) -> Box<dyn Pieces> {

@@ -21,7 +21,8 @@ use crate::waiting::Awaited;
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) resource: Resource,
-    pub(crate) meta: Option<Meta>,
+    /// Shared with those who have noted what it says: a change of it makes another one.
+    pub(crate) meta: Option<Arc<Meta>>,
     /// Everything that can be read: the tail and what is stored.
     pub(crate) readable: RangeSet,
     /// What the byte store holds.

@@ -43,7 +43,7 @@ pub(super) enum Event {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Film {
+pub(crate) struct Film {
     shared: Arc<Shared>,
 }
 
@@ -72,7 +72,7 @@ struct State {
 }
 
 impl Film {
-    pub(super) fn new(len: u64) -> Self {
+    pub(crate) fn new(len: u64) -> Self {
         let facts = EntryFacts {
             total_len: Some(len),
             ranges: true,

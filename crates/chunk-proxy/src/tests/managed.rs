@@ -14,10 +14,10 @@ use super::player::Player;
 use crate::config::{Mount, ProxyConfig};
 use crate::serve::Proxy;
 
-const FILM: &str = "film.mkv";
-const LEN: u64 = 3_000_007;
+pub(super) const FILM: &str = "film.mkv";
+pub(super) const LEN: u64 = 3_000_007;
 
-fn world() -> OriginWorld {
+pub(super) fn world() -> OriginWorld {
     world_of(OriginObject::new(FILM, LEN))
 }
 
@@ -43,17 +43,17 @@ async fn play(world: &OriginWorld) -> Player {
 }
 
 /// A line on which paused time passes, so that nothing is there at once.
-fn near() -> Link {
+pub(super) fn near() -> Link {
     Link::new()
         .delay(Duration::from_millis(50))
         .total_rate(12_500_000)
 }
 
-fn film(start: u64, end: u64) -> Vec<u8> {
+pub(super) fn film(start: u64, end: u64) -> Vec<u8> {
     film_version(1, start, end)
 }
 
-fn film_version(version: u64, start: u64, end: u64) -> Vec<u8> {
+pub(super) fn film_version(version: u64, start: u64, end: u64) -> Vec<u8> {
     content(FILM, version, start, (end - start) as usize)
 }
 

@@ -2,8 +2,9 @@
 //! its offset and whose every delay and failure is scripted.
 
 mod admission;
+mod again;
 mod faults;
-mod film;
+pub(crate) mod film;
 mod forwarding;
 mod lane;
 mod lifetime;

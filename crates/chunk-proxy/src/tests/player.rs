@@ -33,6 +33,10 @@ pub(super) struct Answer {
 }
 
 impl Head {
+    pub(super) fn fields(&self) -> &[(String, String)] {
+        &self.fields
+    }
+
     /// The value of a field, `None` where it is absent. Panics where it stands twice.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let mut found = self
