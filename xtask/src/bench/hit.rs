@@ -9,6 +9,7 @@ mod load;
 mod process;
 mod server;
 mod table;
+mod waits;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -9,7 +9,8 @@ use rustix::event::{Timespec, epoll};
 
 use super::client::{Client, Progress};
 use super::process::{Process, own_seconds};
-use super::{Case, FILES, LENGTH, Size};
+use super::waits::{Waits, Watch};
+use super::{Case, FILES, LENGTH, Pages, Size};
 use crate::random::Random;
 
 /// As much is read at once: it stays in the core's own cache.
@@ -28,6 +29,8 @@ pub(super) struct Sample {
     pub(super) client: f64,
     /// From a request to the first byte of its answer.
     pub(super) first_bytes: Vec<Duration>,
+    /// What was seen of its waits for a disk, where there are any to be expected.
+    pub(super) waits: Waits,
     /// The server's anonymous memory at the end.
     pub(super) anonymous: u64,
 }
@@ -70,8 +73,12 @@ impl Load {
         self.read_until(Instant::now() + WARM_UP, &mut Sample::default())?;
         let mut sample = Sample::default();
         let (server_before, client_before) = (server.seconds()?, own_seconds()?);
+        let is_cold = self.case.pages == Pages::Dropped;
+        let watch = is_cold.then(|| Watch::start(*server));
         let started = Instant::now();
-        self.read_until(started + turn, &mut sample)?;
+        let outcome = self.read_until(started + turn, &mut sample);
+        sample.waits = watch.map(Watch::stop).unwrap_or_default();
+        outcome?;
         sample.elapsed = started.elapsed().as_secs_f64();
         if sample.bytes == 0 {
             bail!("not a byte in {turn:?}");

@@ -13,6 +13,8 @@ use super::{Case, Pages, Size};
 const FASTER: f64 = 1.1;
 /// The wait for a first byte that is not in the page cache.
 const COLD_FIRST_BYTE: Duration = Duration::from_micros(600);
+/// How often a thread that serves may be found waiting for a disk.
+const WAITING: f64 = 0.001;
 /// Anonymous memory with 64 connections at work.
 const MEMORY: u64 = 24 << 20;
 
@@ -124,6 +126,16 @@ pub(super) fn lines(case: Case, servers: &[Server], samples: &[Vec<Sample>]) -> 
             100.0 * median(samples.iter().map(Sample::client_share))
         )),
     );
+    if is_cold {
+        let share = waiting(&samples[0]);
+        let _ = writeln!(
+            text,
+            "|  | looks that found a serving thread waiting for a disk | ≤ {:.1} % | {} |  | {} |",
+            100.0 * WAITING,
+            verdicts.judge(share <= WAITING),
+            each(&|samples| format!("{:.2} %", 100.0 * waiting(samples))),
+        );
+    }
     if case.connections == 64 {
         let most = |samples: &[Sample]| {
             let most = samples.iter().map(|sample| sample.anonymous).max();
@@ -172,6 +184,13 @@ fn cpu(samples: &[Sample]) -> f64 {
     let seconds: f64 = samples.iter().map(|sample| sample.server).sum();
     let bytes: u64 = samples.iter().map(|sample| sample.bytes).sum();
     seconds / (bytes.max(1) as f64 / 1e9)
+}
+
+/// The share of looks that found somebody waiting.
+fn waiting(samples: &[Sample]) -> f64 {
+    let looks: u32 = samples.iter().map(|sample| sample.waits.looks).sum();
+    let found: u32 = samples.iter().map(|sample| sample.waits.found).sum();
+    f64::from(found) / f64::from(looks.max(1))
 }
 
 /// Round by round, since both had the same neighbours in a round.
