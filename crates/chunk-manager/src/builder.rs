@@ -182,6 +182,7 @@ pub(crate) fn scheduler_config(limits: &Limits, chunk_size: ChunkSize) -> Config
         .with_initial(limits.initial_buffer);
     Config::default()
         .with_max_runs(limits.max_downloads)
+        .with_max_connections(limits.max_connections)
         .with_chunk_size(chunk_size)
         .with_read_ahead(read_ahead)
         .with_background_rate(limits.background_rate)

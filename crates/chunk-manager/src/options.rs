@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Limits {
     /// How many runs may be in flight at once. A run held back by its reader does not count.
     pub max_downloads: usize,
+    /// How many connections there may be to one origin, held ones and those that share a run's work included.
+    pub max_connections: usize,
     /// How far ahead of a reader to fetch, in playing time.
     pub read_ahead: Duration,
     /// How many bytes ahead while a reader's rate is unknown.
@@ -34,6 +36,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_downloads: 4,
+            max_connections: 16,
             read_ahead: Duration::from_secs(30),
             initial_buffer: 20 * 1024 * 1024,
             max_size: None,
@@ -52,6 +55,13 @@ impl Limits {
     #[must_use]
     pub const fn with_max_downloads(mut self, runs: usize) -> Self {
         self.max_downloads = if runs == 0 { 1 } else { runs };
+        self
+    }
+
+    /// The same limits with another number of connections to an origin; at least 1.
+    #[must_use]
+    pub const fn with_max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = if connections == 0 { 1 } else { connections };
         self
     }
 

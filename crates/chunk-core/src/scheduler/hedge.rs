@@ -99,7 +99,7 @@ impl Scheduler {
             && source.blocked_until.is_none();
         if slot.urgency.rank != Rank::Critical
             || !is_divisible
-            || source.runs.len() >= self.config.max_connections
+            || self.connections_to(source.origin).count() >= self.config.max_connections
         {
             return None;
         }

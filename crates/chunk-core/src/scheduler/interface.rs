@@ -55,8 +55,8 @@ number!(
 pub struct Config {
     /// How many runs may be in flight at once, at least 1.
     pub max_runs: usize,
-    /// How many connections one source may have open, held ones included. Stripes are only added while all
-    /// sources together have fewer.
+    /// How many connections there may be to one origin, held ones included, whatever files they bring. Stripes are
+    /// only added while all origins together have fewer.
     pub max_connections: usize,
     /// The chunk size, for read-ahead in chunks while a rate is unknown.
     pub chunk_size: ChunkSize,
@@ -84,7 +84,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Four runs; 16 connections a source; 256 KiB to wait out, which is 21 ms at 100 Mbit/s and less than
+    /// Four runs; 16 connections to an origin; 256 KiB to wait out, which is 21 ms at 100 Mbit/s and less than
     /// a round trip to most origins; 1 MiB of start-up, a second at 8 Mbit/s; connections held for 20 s,
     /// well below the minute after which servers close them; twice 60 ms of even arrival, several of the
     /// bursts in which a kernel hands bytes over; one hedge in twenty
@@ -112,6 +112,13 @@ impl Config {
     #[must_use]
     pub const fn with_max_runs(mut self, runs: usize) -> Self {
         self.max_runs = if runs == 0 { 1 } else { runs };
+        self
+    }
+
+    /// The same with another number of connections to an origin; 0 counts as 1.
+    #[must_use]
+    pub const fn with_max_connections(mut self, connections: usize) -> Self {
+        self.max_connections = if connections == 0 { 1 } else { connections };
         self
     }
 

@@ -11,7 +11,7 @@ use super::need::{Rank, Urgency};
 use super::run::{Phase, Run};
 use super::source::Source;
 use super::wants::Want;
-use super::{Action, RunId, Scheduler, SourceId, Start};
+use super::{Action, OriginId, RunId, Scheduler, SourceId, Start};
 use crate::block::block_end;
 use crate::{BLOCK_SIZE, ByteRange, Tick};
 
@@ -121,7 +121,7 @@ impl Scheduler {
             let has_room = !is_full
                 && slots
                     .iter()
-                    .filter(|slot| slot.source == want.source)
+                    .filter(|slot| self.have_one_origin(slot.source, want.source))
                     .count()
                     < self.config.max_connections.max(1);
             let server = self.server_of(&want, &slots);
@@ -373,23 +373,24 @@ impl Scheduler {
         true
     }
 
-    /// Ends the connection held longest where a source has as many as it may.
+    /// Ends the connection held longest where an origin has as many as it may, or a stripe where none is held.
     fn make_room_for_connection(&mut self, id: SourceId) -> bool {
         let Some(source) = self.sources.get(&id) else {
             return false;
         };
-        if source.runs.len() < self.config.max_connections.max(1) {
+        let origin = source.origin;
+        if self.connections_to(origin).count() < self.config.max_connections.max(1) {
             return true;
         }
         let is_one_ending = self
-            .runs_of(source)
+            .connections_to(origin)
             .any(|(_, run)| run.phase == Phase::Aborting);
         let oldest = self
-            .runs_of(source)
+            .connections_to(origin)
             .filter_map(|(id, run)| Some((run.held_since?, id)))
             .min();
         let last_stripe = self
-            .runs_of(source)
+            .connections_to(origin)
             .filter(|(_, run)| run.is_stripe)
             .max_by_key(|(_, run)| run.head);
         let oldest = oldest.or(last_stripe.map(|(id, _)| (self.now, id)));
@@ -399,6 +400,19 @@ impl Scheduler {
             self.abort(run);
         }
         false
+    }
+
+    fn have_one_origin(&self, one: SourceId, other: SourceId) -> bool {
+        let origin_of = |id| self.sources.get(&id).map(|source| source.origin);
+        origin_of(one) == origin_of(other)
+    }
+
+    /// The runs that have a connection to `origin`, whatever they bring.
+    pub(super) fn connections_to(&self, origin: OriginId) -> impl Iterator<Item = (RunId, &Run)> {
+        self.runs.iter().filter_map(move |(&id, run)| {
+            let source = self.sources.get(&run.source)?;
+            (source.origin == origin).then_some((id, run))
+        })
     }
 
     /// Where bytes can neither be kept nor asked for again, all readers go at the pace of the slowest.

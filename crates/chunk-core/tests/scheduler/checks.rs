@@ -29,6 +29,18 @@ impl World {
                 "{self:#?}"
             );
         }
+        // Held ones and those that are being given up included, whatever files they are of.
+        for origin in 0..2 {
+            // Of a file that is closed, nobody knows any more where it came from.
+            let is_there = |run: &&Request| {
+                run.source.get() % 2 == origin && self.files.contains_key(&run.source)
+            };
+            let connections = self.requests.values().filter(is_there).count();
+            assert!(
+                connections <= self.config.max_connections,
+                "{connections} connections to {origin}, {self:#?}"
+            );
+        }
         for run in self.requests.values() {
             let is_stuck = run.until <= run.head && run.head < run.end;
             assert!(

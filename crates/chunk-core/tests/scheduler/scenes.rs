@@ -22,6 +22,8 @@ pub(crate) fn with_runs(runs: usize) -> World {
 /// A reader that has had its start-up, and pauses, as a player does: its window is not critical.
 pub(crate) fn player(world: &mut World, id: u64, of: u64) {
     world.read(id, of, Start::At(0), None);
+    // Where there are as many connections as may be, one of another file makes room.
+    world.confirm_aborts();
     world.input(Input::ReaderRate {
         reader: reader(id),
         rate: Some(1_000_000),

@@ -6,7 +6,7 @@ use chunk_core::scheduler::{Config, Failure, Input, RunId, Start};
 use chunk_core::{BLOCK_SIZE, Priority};
 
 use crate::driver::{World, range, reader};
-use crate::scenes::{KIB, MIB, NO_PAUSE, starts, with_runs};
+use crate::scenes::{KIB, MIB, NO_PAUSE, player, starts, with_runs};
 
 const STEP: Duration = Duration::from_millis(5);
 
@@ -71,6 +71,26 @@ fn one_connection_where_it_fills_the_line() {
     assert!(most <= 3, "{most} stripes at once");
     assert!((1..10).contains(&with_stripes), "{with_stripes} of 200");
     assert!(world.fetches <= 5, "{} requests", world.fetches);
+}
+
+/// Or whoever comes after as many viewers who pause would wait until one of their connections is let go.
+#[test]
+fn held_connections_of_other_files_make_room_for_who_waits() {
+    let mut world = with_runs(4);
+    let most = Config::default().max_connections as u64;
+    // Odd files have one origin, and even ones another.
+    for id in (1..).step_by(2).take(3 * most as usize) {
+        world.open(id, 100 * MIB);
+        player(&mut world, id, id);
+        assert!(world.present_of(id) >= 8 * MIB, "viewer {id} gets nothing");
+    }
+    assert_eq!(
+        world.requests.len() as u64,
+        most,
+        "as many as may be are held"
+    );
+    let held = world.requests.values().filter(|run| run.is_held).count() as u64;
+    assert!(held >= most - 4, "{held}");
 }
 
 #[test]
