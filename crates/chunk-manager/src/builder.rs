@@ -19,6 +19,7 @@ use crate::options::Limits;
 use crate::origins::Origins;
 use crate::tallying::Tallying;
 use crate::timely::Timely;
+use crate::timely_bytes::TimelyBytes;
 
 /// The parts of a [`ChunkManager`] and its settings.
 #[derive(Debug)]
@@ -138,7 +139,7 @@ impl Builder {
         let clock = self.clock.unwrap_or_else(|| Arc::new(TokioClock::new()));
         let inner = Arc::new(Inner::new(Parts {
             store: Arc::new(Timely::new(self.store, Arc::clone(&clock))),
-            bytes: self.bytes,
+            bytes: Arc::new(TimelyBytes::new(self.bytes, Arc::clone(&clock))),
             fetcher: self.fetcher,
             events: self.events,
             clock,

@@ -70,6 +70,7 @@ mod tail;
 mod tallying;
 mod timeline;
 mod timely;
+mod timely_bytes;
 mod verify;
 mod waiters;
 mod waiting;
