@@ -10,7 +10,6 @@ use chunk_core::CacheKey;
 use chunk_fetch_http::{HttpFetcher, Lookup, OriginConfig};
 use chunk_ports::{FetchError, ForwardRequest, OriginForward, Resource, Secret};
 use chunk_testkit::origin::{Fault, OriginObject, ScriptedOrigin, When, content};
-use futures_util::stream;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
