@@ -104,6 +104,9 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
         if let Some(rate) = origin.background_rate {
             builder = builder.origin_background_rate(origin.name.clone(), rate);
         }
+        if origin.immutable {
+            builder = builder.immutable_origin(origin.name.clone());
+        }
     }
     if role == Role::Command {
         builder = builder.resting();

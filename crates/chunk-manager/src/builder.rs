@@ -1,6 +1,6 @@
 //! Putting a manager together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chunk_core::scheduler::Config;
@@ -33,6 +33,7 @@ pub struct Builder {
     chunk_size: ChunkSize,
     limits: Limits,
     origin_rates: BTreeMap<String, u64>,
+    immutable: BTreeSet<String>,
     fill: bool,
     scrub: bool,
     is_resting: bool,
@@ -54,6 +55,7 @@ impl Builder {
             chunk_size: ChunkSize::DEFAULT,
             limits: Limits::default(),
             origin_rates: BTreeMap::new(),
+            immutable: BTreeSet::new(),
             fill: false,
             scrub: false,
             is_resting: false,
@@ -104,6 +106,14 @@ impl Builder {
         self
     }
 
+    /// The files of the origin of that name never change: what is cached of one is continued although the origin
+    /// says nothing by which it could be told from another.
+    #[must_use]
+    pub fn immutable_origin(mut self, origin: impl Into<String>) -> Self {
+        self.immutable.insert(origin.into());
+        self
+    }
+
     /// Whether the rest of a file is fetched at LOW while somebody reads it; off by default.
     #[must_use]
     pub const fn fill(mut self, fill: bool) -> Self {
@@ -135,7 +145,7 @@ impl Builder {
     pub async fn start(self) -> Result<ChunkManager, StartError> {
         let (commands, received) = mpsc::unbounded_channel();
         let config = scheduler_config(&self.limits, self.chunk_size);
-        let (origins, told) = Origins::limited(self.origin_rates);
+        let (origins, told) = Origins::new(self.immutable, self.origin_rates);
         let clock = self.clock.unwrap_or_else(|| Arc::new(TokioClock::new()));
         let inner = Arc::new(Inner::new(Parts {
             store: Arc::new(Timely::new(self.store, Arc::clone(&clock))),
@@ -193,7 +203,7 @@ pub(crate) fn scheduler_config(limits: &Limits, chunk_size: ChunkSize) -> Config
 /// Reads summaries and removes orphans: bytes without rows, rows of retired generations.
 async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
     let entries = inner.store.entries().await?;
-    let mut known = std::collections::BTreeSet::new();
+    let mut known = BTreeSet::new();
     for entry in &entries {
         inner.remember_key(entry.id, Arc::clone(&entry.key));
         known.extend(entry.current.as_ref().map(|current| current.id));

@@ -17,7 +17,7 @@ use crate::counters::Counters;
 use crate::driver::Command;
 use crate::error::ManagerError;
 use crate::jobs::JobBook;
-use crate::live::Live;
+use crate::live::{Live, Reuse};
 use crate::memory::MemoryBudget;
 use crate::options::Limits;
 use crate::origins::Origins;
@@ -69,8 +69,8 @@ pub(crate) struct Inner {
     next_volatile: AtomicU64,
 }
 
-/// A generation with its segments.
-type Recorded = (GenerationRecord, Vec<SegmentSummary>);
+/// A generation with its segments, and what they are good for.
+type Recorded = (GenerationRecord, Reuse, Vec<SegmentSummary>);
 
 /// What an [`Inner`] is made of.
 pub(crate) struct Parts {
@@ -371,10 +371,10 @@ impl Inner {
                     Arc::clone(&self.memory),
                 );
                 self.suspects().remove(&record.key);
-                if let Some((current, segments)) = current {
+                if let Some((current, reuse, segments)) = current {
                     self.space
                         .opened(record.id, &current, &segments, record.pinned);
-                    live.adopt(&current, segments);
+                    live.adopt(&current, reuse, segments);
                     has_left = live.inherit(&self.space.files(current.id));
                 }
                 live
@@ -436,16 +436,28 @@ impl Inner {
         let current = record
             .current
             .take()
-            .filter(|current| !is_suspect && is_usable(current, now));
+            .filter(|_| !is_suspect)
+            .and_then(|current| Some((self.reuse(&record.key, &current, now)?, current)));
         // A generation that cannot be looked up now is not to be replaced by an empty one.
         let recorded = match current {
-            Some(current) => {
+            Some((reuse, current)) => {
                 let segments = self.store.segments(current.id).await?;
-                Some((current, segments))
+                Some((current, reuse, segments))
             }
             None => None,
         };
         Ok((record, recorded))
+    }
+
+    /// How a generation may be used again after its entry was closed, if it may.
+    fn reuse(&self, key: &CacheKey, generation: &GenerationRecord, now_unix: i64) -> Option<Reuse> {
+        let total_len = generation.representation.total_len?;
+        if generation.representation.is_reusable() || self.origins.is_immutable(key.origin()) {
+            return Some(Reuse::Continued);
+        }
+        // The origin has promised that it is the file for now, and nothing is left to be fetched of it.
+        let is_whole = generation.recorded_bytes >= total_len;
+        (is_whole && generation.freshness.is_fresh(now_unix)).then_some(Reuse::AsItIs)
     }
 }
 
@@ -454,14 +466,6 @@ fn is_registered(registry: &Registry, live: &Arc<Live>) -> bool {
         .get(&live.key)
         .and_then(|cell| cell.get())
         .is_some_and(|found| Arc::ptr_eq(found, live))
-}
-
-/// Whether recorded bytes may be used again after the entry was closed: the origin can tell whether it still
-/// has the same representation, or promised that it will not change for now.
-fn is_usable(generation: &GenerationRecord, now_unix: i64) -> bool {
-    generation.representation.total_len.is_some()
-        && (generation.representation.is_reusable()
-            || generation.freshness.fresh_until_unix > now_unix)
 }
 
 /// A number that no other generation has, below 2⁶³: from the seed that the standard library keys its

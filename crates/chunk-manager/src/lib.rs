@@ -71,6 +71,7 @@ mod tallying;
 mod timeline;
 mod timely;
 mod timely_bytes;
+mod validating;
 mod verify;
 mod waiters;
 mod waiting;

@@ -35,6 +35,17 @@ pub(crate) struct Meta {
     pub(crate) nonce: u64,
     pub(crate) freshness: Freshness,
     pub(crate) storable: bool,
+    pub(crate) reuse: Reuse,
+}
+
+/// What of a representation may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    /// What is here, and what is missing can be fetched.
+    Continued,
+    /// What is here, as long as it is all of it: it was taken up from an earlier session, and nothing would tell the
+    /// bytes of a later version from its own.
+    AsItIs,
 }
 
 /// Where the index stands with a representation.
@@ -111,7 +122,12 @@ impl Live {
     }
 
     /// Takes over what the index has recorded of the entry's current generation.
-    pub(crate) fn adopt(&self, record: &GenerationRecord, segments: Vec<SegmentSummary>) {
+    pub(crate) fn adopt(
+        &self,
+        record: &GenerationRecord,
+        reuse: Reuse,
+        segments: Vec<SegmentSummary>,
+    ) {
         let mut state = self.lock();
         let total_len = record.representation.total_len;
         for summary in segments {
@@ -135,6 +151,7 @@ impl Live {
             nonce: record.nonce,
             freshness: record.freshness,
             storable: true,
+            reuse,
         }));
         drop(state);
         self.generation.send_replace(Generation::Indexed(record.id));
@@ -167,6 +184,17 @@ impl Live {
         look: impl FnOnce(&mut State, Option<Token>) -> Look<R>,
     ) -> Poll<R> {
         poll_for(&self.state, token, waker, look)
+    }
+
+    /// Whether bytes are missing that must not be fetched.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        let state = self.lock();
+        let whole = state
+            .meta
+            .as_ref()
+            .filter(|meta| meta.reuse == Reuse::AsItIs)
+            .and_then(|meta| ByteRange::try_new(0, meta.representation.total_len?));
+        whole.is_some_and(|whole| !state.readable.contains_range(whole))
     }
 
     pub(crate) fn is_validated(&self) -> bool {

@@ -1,18 +1,14 @@
-//! Opening an entry: finding out what it is, and whether what is cached of it still holds.
+//! Opening an entry: finding out what it is, and who reads it from where.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use chunk_core::Priority;
 use chunk_core::scheduler::{Input, Start};
-use chunk_core::{Admission, Priority};
-use chunk_ports::{
-    ChunkStoreError, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Freshness,
-    GenerationRecord, NewGeneration, Resource, StoreWrite, Verdict, Wanted,
-};
+use chunk_ports::{ChunkStoreError, GenerationRecord, NewGeneration, Resource, StoreWrite};
 use futures_util::future::join_all;
 
-use crate::counters::add;
 use crate::driver::Command;
 use crate::entry::{Entry, Opened};
 use crate::error::{ManagerError, OpenError, ReadError};
@@ -20,27 +16,21 @@ use crate::inner::Inner;
 use crate::live::{Caching, Generation, Live, Meta};
 use crate::options::{First, Purpose};
 use crate::reader::ChunkReader;
-use crate::run::is_page_for_media;
+use crate::validating::Validation;
 use crate::waiters::LENGTH;
 use crate::waiting::Look;
-use crate::writer::{INDEX_WAIT, PASS_THROUGH_WINDOW, STORE_RETRY};
+use crate::writer::{PASS_THROUGH_WINDOW, STORE_RETRY};
 
 /// How often opening starts over because the representation changed under it.
 const ATTEMPTS: usize = 4;
 
 /// What the first byte asked for takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Need {
+pub(crate) enum Need {
     /// It is here, or there is none.
     Nothing,
     /// It has to come from the origin.
     Origin,
-}
-
-/// Whether the origin still has what we have.
-enum Validation {
-    Same,
-    Changed,
 }
 
 impl Inner {
@@ -231,135 +221,6 @@ impl Inner {
         .then_some(error)
     }
 
-    /// Asks the origin, once per session of the entry, whether what is cached still holds, unless it is fresh.
-    async fn validate(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        need: Need,
-    ) -> Result<Validation, OpenError> {
-        if live.is_validated() {
-            return Ok(Validation::Same);
-        }
-        let Ok(_permit) = live.validation.acquire().await else {
-            return Ok(Validation::Same);
-        };
-        if live.is_validated() {
-            return Ok(Validation::Same);
-        }
-        let ttl = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
-        if let Some(error) = live.refusal_since(self.clock.now() - ttl) {
-            return Err(error);
-        }
-        let now = self.clock.unix_seconds();
-        let (known, resource, is_fresh) = {
-            let state = live.lock();
-            if state.is_superseded {
-                return Ok(Validation::Changed);
-            }
-            let Some(meta) = &state.meta else {
-                return Ok(Validation::Same);
-            };
-            (
-                meta.representation.clone(),
-                state.resource.clone(),
-                // A clock that was set back makes nothing fresh that was validated in its future.
-                meta.freshness.fresh_until_unix > now && meta.freshness.validated_unix <= now,
-            )
-        };
-        if is_fresh {
-            live.set_validated(true);
-            return Ok(Validation::Same);
-        }
-        let request = FetchRequest {
-            resource,
-            wanted: Wanted::Span {
-                start: 0,
-                end: Some(1),
-            },
-            condition: Condition::IfChanged(known.clone()),
-        };
-        // What is here is not held up by an origin that is known to be out of reach, nor by finding out whether it
-        // still is; once it is not, it is asked.
-        if need == Need::Nothing {
-            match self.reach.admit(live.key.origin(), self.clock.now()) {
-                Admission::Free => {}
-                Admission::Look => {
-                    add(&self.counters.origin_requests, 1);
-                    self.look(request);
-                    return Ok(Validation::Same);
-                }
-                Admission::Refused { .. } => return Ok(Validation::Same),
-            }
-        }
-        add(&self.counters.origin_requests, 1);
-        match self.ask(request).await {
-            Ok(FetchOutcome::NotModified(verdict)) => {
-                self.confirm(live, verdict).await;
-                Ok(Validation::Same)
-            }
-            Ok(FetchOutcome::Body(body)) if !known.differs_from(&body.representation) => {
-                self.confirm(live, body.verdict).await;
-                Ok(Validation::Same)
-            }
-            Ok(FetchOutcome::Body(FetchedBody {
-                representation: now,
-                ..
-            })) if is_page_for_media(&known, &now) => Ok(keep_in_spite_of_page(live)),
-            Err(FetchError::Changed { now }) if is_page_for_media(&known, &now) => {
-                Ok(keep_in_spite_of_page(live))
-            }
-            Ok(_) | Err(FetchError::Changed { .. }) => Ok(Validation::Changed),
-            // RFC 9111, 4.3.3: such an answer is the answer. What is cached stays, for the day it is another one.
-            Err(
-                error @ (FetchError::NotFound { .. }
-                | FetchError::Denied { .. }
-                | FetchError::Rejected { .. }),
-            ) => {
-                let error = OpenError::from(&error);
-                live.refuse(error.clone(), self.clock.now());
-                Err(error)
-            }
-            // Unreachable is not changed: what is verified is served.
-            Err(error) => {
-                tracing::warn!(key = %live.key, %error, "the origin cannot confirm the cached file; it is served as it is");
-                live.set_validated(true);
-                Ok(Validation::Same)
-            }
-        }
-    }
-
-    async fn confirm(&self, live: &Live, verdict: Verdict) {
-        let now = self.clock.unix_seconds();
-        let fresh_for = i64::try_from(verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
-        let freshness = Freshness {
-            validated_unix: now,
-            fresh_until_unix: now.saturating_add(fresh_for),
-        };
-        if let Some(meta) = &mut live.lock().meta {
-            Arc::make_mut(meta).freshness = freshness;
-        }
-        live.set_validated(true);
-        if let Some(generation) = live.generation_now() {
-            let refresh = StoreWrite::Refresh {
-                generation,
-                freshness,
-            };
-            let (store, key) = (Arc::clone(&self.store), Arc::clone(&live.key));
-            let noted = tokio::spawn(async move {
-                if let Err(error) = store.commit(vec![refresh]).await {
-                    tracing::warn!(%key, %error, "the index did not note a confirmation");
-                }
-            });
-            // Nobody is kept from playing by an index that hangs.
-            let patience = self.clock.now() + INDEX_WAIT;
-            tokio::select! {
-                biased;
-                _ = noted => {}
-                () = self.clock.sleep_until(patience) => {}
-            }
-        }
-    }
-
     /// A body of unknown length has ended well: its generation is no longer provisional.
     pub(crate) fn length_learned(&self, live: &Arc<Live>) {
         {
@@ -508,13 +369,6 @@ fn new_generation(meta: Meta) -> NewGeneration {
         nonce: meta.nonce,
         freshness: meta.freshness,
     }
-}
-
-/// A login page is no new version. What is cached stays good until somebody says otherwise.
-fn keep_in_spite_of_page(live: &Live) -> Validation {
-    tracing::warn!(key = %live.key, "the origin answered with a page in place of the file");
-    live.set_validated(true);
-    Validation::Same
 }
 
 /// Waits until the origin has told what the entry is.

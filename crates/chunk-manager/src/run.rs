@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::counters::add;
 use crate::driver::Command;
 use crate::inner::{Inner, nonce};
-use crate::live::{Caching, Generation, Live, Meta};
+use crate::live::{Caching, Generation, Live, Meta, Reuse};
 use crate::timeline::RunAccount;
 use crate::writer::{BATCH, PASS_THROUGH_WINDOW, Writer};
 
@@ -117,6 +117,12 @@ impl RunTask {
     async fn transfer(&self, writer: &mut Writer) -> Result<(), FetchError> {
         if self.is_put_off(writer).await {
             return Ok(());
+        }
+        if self.live.is_cut_short() {
+            // Whatever the origin has now, it cannot be known to be the same.
+            return Err(FetchError::Changed {
+                now: Box::default(),
+            });
         }
         add(&self.inner.counters.origin_requests, 1);
         let request = self.request();
@@ -234,6 +240,7 @@ impl RunTask {
                 fresh_until_unix: now.saturating_add(fresh_for),
             },
             storable: fetched.verdict.storable,
+            reuse: Reuse::Continued,
         };
         // The origin has just spoken: no need to ask it again in this session.
         self.live.set_validated(true);

@@ -139,6 +139,15 @@ pub struct Freshness {
     pub fresh_until_unix: i64,
 }
 
+impl Freshness {
+    /// Whether it needs no confirmation at `now_unix`. A clock that was set back makes nothing fresh that was
+    /// confirmed in its future.
+    #[must_use]
+    pub const fn is_fresh(&self, now_unix: i64) -> bool {
+        self.validated_unix <= now_unix && now_unix < self.fresh_until_unix
+    }
+}
+
 /// One segment's row: what is recorded of it, with a checksum for every recorded block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "adapters build it")]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chunk_core::{CacheKey, ChunkSize};
 use chunk_events::BroadcastEvents;
-use chunk_manager::{ChunkManager, ChunkReader, First, Limits, Opened};
+use chunk_manager::{Builder, ChunkManager, ChunkReader, First, Limits, Opened};
 use chunk_ports::{ByteStore, ChunkStore, Resource};
 use chunk_store_memory::{MemoryByteStore, MemoryChunkStore};
 use chunk_testkit::fetcher::ScriptedFetcher;
@@ -62,24 +62,30 @@ pub fn setup(len: u64) -> Setup {
 
 impl Setup {
     pub async fn start(&self) -> Rig {
+        self.start_with(|builder| builder).await
+    }
+
+    /// A manager that is built in one more way.
+    pub async fn start_with(&self, build: impl FnOnce(Builder) -> Builder) -> Rig {
         let events = Arc::new(BroadcastEvents::new(
             std::num::NonZeroUsize::new(1024).unwrap(),
         ));
         let fetcher = ScriptedFetcher::new(self.world.clone(), self.link.clone());
-        let manager = ChunkManager::builder(
+        let builder = ChunkManager::builder(
             Arc::clone(&self.store),
             Arc::clone(&self.bytes),
             Arc::new(fetcher),
-        )
-        .events(Arc::clone(&events) as _)
-        .chunk_size(ChunkSize::new(self.chunk_size).unwrap())
-        .limits(self.limits.clone())
-        .clock(Arc::new(ImpatientClock::default()))
-        .fill(self.fill)
-        .scrub(self.scrub)
-        .start()
-        .await
-        .unwrap();
+        );
+        let manager = build(builder)
+            .events(Arc::clone(&events) as _)
+            .chunk_size(ChunkSize::new(self.chunk_size).unwrap())
+            .limits(self.limits.clone())
+            .clock(Arc::new(ImpatientClock::default()))
+            .fill(self.fill)
+            .scrub(self.scrub)
+            .start()
+            .await
+            .unwrap();
         Rig {
             manager,
             world: self.world.clone(),
