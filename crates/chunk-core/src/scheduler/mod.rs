@@ -86,6 +86,8 @@ pub struct Scheduler {
     runs: BTreeMap<RunId, Run>,
     /// Readers with a missing byte in their window, most urgent first.
     needs: BTreeSet<(Urgency, ReaderId)>,
+    /// The sources that wait for an instant: before their next try, or for a reader to come back.
+    expectant: BTreeSet<SourceId>,
     /// Explicit requests.
     queue: DemandQueue<SourceId>,
     /// Heads of blocks that a run began in the middle of: fetched when nothing else is wanted, so that the
@@ -118,6 +120,7 @@ impl Scheduler {
             readers: BTreeMap::new(),
             runs: BTreeMap::new(),
             needs: BTreeSet::new(),
+            expectant: BTreeSet::new(),
             queue: DemandQueue::new(),
             backfill: DemandQueue::new(),
             quiet_until: Tick::ZERO,
@@ -265,14 +268,14 @@ impl Scheduler {
     /// When to hand in [`Input::TimedOut`] at the latest; `None` where nothing waits for time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Tick> {
-        let blocked = self
-            .sources
-            .values()
-            .filter_map(|source| source.blocked_until);
+        let expectant = || {
+            self.expectant
+                .iter()
+                .filter_map(|source| self.sources.get(source))
+        };
+        let blocked = expectant().filter_map(|source| source.blocked_until);
         // Only with a connection that is kept is there something to do once a reader will not come back.
-        let gone = self
-            .sources
-            .values()
+        let gone = expectant()
             .filter(|source| !source.runs.is_empty())
             .flat_map(|source| source.gone.iter().map(|gone| gone.until));
         let held = self
@@ -385,12 +388,12 @@ impl Scheduler {
 
     fn wake(&mut self) {
         let now = self.now;
-        for source in self.sources.values_mut() {
-            if source.blocked_until.is_some_and(|until| until <= now) {
-                source.blocked_until = None;
-            }
-            source.gone.retain(|gone| gone.until > now);
-        }
+        let sources = &mut self.sources;
+        self.expectant.retain(|id| {
+            sources
+                .get_mut(id)
+                .is_some_and(|source| source.expects_at(now))
+        });
         let expired: alloc::vec::Vec<RunId> = self
             .runs
             .iter()
@@ -499,9 +502,13 @@ impl Scheduler {
             // breaks at one byte would be asked for ever.
             source.retry.progressed();
         }
+        // Nobody lacks anything else than before but those whose first missing byte is among these.
+        let reached: alloc::vec::Vec<ReaderId> = source.lacking(range).collect();
         self.end_requests(id, range, Outcome::Served);
         self.backfill.satisfy(id, range);
-        self.refresh_source(id);
+        for reader in reached {
+            self.refresh_reader(reader);
+        }
     }
 
     fn learn_length(&mut self, id: SourceId, total_len: u64) {

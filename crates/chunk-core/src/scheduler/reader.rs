@@ -77,6 +77,16 @@ impl Reader {
             .or(self.shown_rate)
     }
 
+    /// Its first missing byte, where that is an offset.
+    pub(super) const fn lacks(&self) -> Option<u64> {
+        match self.need {
+            Some(Need {
+                at: Start::At(at), ..
+            }) => Some(at),
+            _ => None,
+        }
+    }
+
     /// Whether it takes whatever it gets. A player that is short does so too, but has paused before.
     pub(super) fn is_greedy(&self) -> bool {
         self.rate().is_none() && self.consumption.is_greedy()
@@ -200,7 +210,11 @@ impl Scheduler {
         let until = self.now + Self::GRACE;
         if let Some(source) = self.sources.get_mut(&reader.source) {
             source.readers.remove(&id);
+            if let Some(at) = reader.lacks() {
+                source.lacks.remove(&(at, id));
+            }
             if let Some(position) = reader.position {
+                self.expectant.insert(reader.source);
                 source.remember(Gone {
                     position,
                     until,
@@ -220,7 +234,17 @@ impl Scheduler {
             reader.need.map(|need| need.urgency),
             need.map(|need| need.urgency),
         );
+        let lacked = reader.lacks();
         reader.need = need;
+        let lacks = reader.lacks();
+        if lacked != lacks
+            && let Some(source) = self.sources.get_mut(&reader.source)
+        {
+            if let Some(at) = lacked {
+                source.lacks.remove(&(at, id));
+            }
+            source.lacks.extend(lacks.map(|at| (at, id)));
+        }
         if old != new {
             if let Some(old) = old {
                 self.needs.remove(&(old, id));

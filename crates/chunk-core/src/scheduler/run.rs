@@ -299,7 +299,10 @@ impl Scheduler {
             Failure::Permanent => None,
         };
         match again {
-            Some(at) if at > now => source.blocked_until = Some(at),
+            Some(at) if at > now => {
+                source.blocked_until = Some(at);
+                self.expectant.insert(run.source);
+            }
             Some(_) => {}
             None => self.give_up(run.source),
         }

@@ -17,6 +17,8 @@ pub(super) struct Source {
     pub(super) present: RangeSet,
     pub(super) runs: BTreeSet<RunId>,
     pub(super) readers: BTreeSet<ReaderId>,
+    /// The first missing byte of each reader that lacks one, where that is known.
+    pub(super) lacks: BTreeSet<(u64, ReaderId)>,
     /// Where readers stood that have gone a moment ago, the last one last.
     pub(super) gone: Vec<Gone>,
     pub(super) retry: RetryState,
@@ -60,6 +62,7 @@ impl Source {
             present,
             runs: BTreeSet::new(),
             readers: BTreeSet::new(),
+            lacks: BTreeSet::new(),
             gone: Vec::new(),
             retry: RetryState::new(id.get()),
             blocked_until: None,
@@ -74,6 +77,23 @@ impl Source {
     /// Whether one run at a time reads it: nobody knows yet what it is, or its origin serves no ranges.
     pub(super) const fn is_read_by_one(&self) -> bool {
         !self.is_located || !self.accepts_ranges
+    }
+
+    /// What time has brought by `now`; returns whether there is more to wait for.
+    pub(super) fn expects_at(&mut self, now: Tick) -> bool {
+        if self.blocked_until.is_some_and(|until| until <= now) {
+            self.blocked_until = None;
+        }
+        self.gone.retain(|gone| gone.until > now);
+        self.blocked_until.is_some() || !self.gone.is_empty()
+    }
+
+    /// The readers whose first missing byte is in `range`.
+    pub(super) fn lacking(&self, range: ByteRange) -> impl Iterator<Item = ReaderId> + '_ {
+        let first = |at| (at, ReaderId::new(0));
+        self.lacks
+            .range(first(range.start())..first(range.end()))
+            .map(|&(_, reader)| reader)
     }
 
     /// A reader has gone.

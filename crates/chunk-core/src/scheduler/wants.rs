@@ -158,8 +158,9 @@ impl Scheduler {
 
     /// Where a row of adjacent explicit demands of `least` or above ends: they are one run.
     pub(super) fn demanded_end(&self, id: SourceId, from: u64, end: u64, least: Priority) -> u64 {
-        /// The longest run made of explicit demands, which bounds the walk over them.
+        /// The longest run made of explicit demands, and of how many: they bound the walk over them.
         const LONGEST: u64 = 1 << 30;
+        const MOST: usize = 256;
         let mut end = end;
         let fetches = |level| {
             self.sources
@@ -167,7 +168,7 @@ impl Scheduler {
                 .is_none_or(|source| source.fetches(level))
         };
         if let Some(rest) = ByteRange::try_new(end, from.saturating_add(LONGEST)) {
-            for demand in self.queue.overlapping(id, rest) {
+            for demand in self.queue.overlapping(id, rest).take(MOST) {
                 if demand.range.start() > end
                     || demand.priority > least
                     || !fetches(demand.priority)
