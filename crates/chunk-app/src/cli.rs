@@ -38,8 +38,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Get whole files now, so that they can be played later without the origin
     ///
-    /// What neither flags nor the settings file say of origins and limits is as the last `chunkd serve` on this cache
-    /// had it.
+    /// What neither flags nor a file given with --config say of origins and limits is as the last `chunkd serve` on
+    /// this cache had it.
     Fetch(Fetch),
     /// Say what is cached, what is queued, and how the cache does
     Status(Status),

@@ -36,13 +36,14 @@ impl Known {
     pub(crate) fn settle<T>(
         &self,
         given: Option<T>,
+        told: Told,
         recorded: impl FnOnce(&Shape) -> T,
     ) -> Option<T> {
         let shape = self.record().and_then(|record| record.shape.as_ref());
         let recorded = shape.map(recorded);
-        match self {
-            Self::First(_) => recorded.or(given),
-            _ => given.or(recorded),
+        match (self, told) {
+            (Self::First(_), _) | (_, Told::ByUsualFile) => recorded.or(given),
+            (_, Told::ByCommand) => given.or(recorded),
         }
     }
 
@@ -187,13 +188,22 @@ mod tests {
             metered: false,
         };
         let record = record(&[("", "http://one/")]).shaped(shape);
-        let settle = |known: &Known, given| known.settle(given, |shape| shape.min_free);
+        let settle =
+            |known: &Known, given| known.settle(given, Told::ByCommand, |shape| shape.min_free);
         assert_eq!(settle(&Known::Nothing, None), None);
         let fetch = Known::Otherwise(record.clone());
         assert_eq!(
             (settle(&fetch, None), settle(&fetch, Some(1))),
             (Some(7), Some(1))
         );
+        // The usual file may say less than the server was told, and less would evict.
+        let usual = Told::ByUsualFile;
+        assert_eq!(
+            fetch.settle(Some(1), usual, |shape| shape.min_free),
+            Some(7)
+        );
+        let nothing = Known::Nothing.settle(Some(1), usual, |shape| shape.min_free);
+        assert_eq!(nothing, Some(1));
         let short = Known::First(record);
         assert_eq!(
             (settle(&short, None), settle(&short, Some(1))),

@@ -20,6 +20,7 @@ use crate::known::{Known, Told};
 use crate::origin::{Mounts, Origin};
 use crate::origin_url::OriginUrl;
 use crate::rate::RateCap;
+use crate::record::Shape;
 use crate::units::{Cap, Count, Size, Span};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
@@ -120,19 +121,23 @@ impl<'a> Layers<'a> {
         known: &Known,
     ) -> Outcome<Settings> {
         let file = &self.file;
-        let given = layered("chunk_size", cache.chunk_size, file.chunk_size.as_ref())?;
-        let chunk_size = known
-            .settle(given, |shape| Size(shape.chunk_size))
+        let written = layered("chunk_size", cache.chunk_size, file.chunk_size.as_ref())?;
+        let chunk_size = self
+            .settle(known, cache.chunk_size, written, |shape| {
+                Size(shape.chunk_size)
+            })
             .unwrap_or(Size(ChunkSize::DEFAULT.get()));
         let chunk_size = ChunkSize::new(chunk_size.0)
             .map_err(|error| Failure::usage(format!("chunk_size: {error}; say 10MiB")))?;
-        let given = layered(
+        let written = layered(
             "max_downloads",
             cache.max_downloads,
             file.max_downloads.as_ref(),
         )?;
-        let max_downloads = known
-            .settle(given, |shape| Count(shape.max_downloads))
+        let max_downloads = self
+            .settle(known, cache.max_downloads, written, |shape| {
+                Count(shape.max_downloads)
+            })
             .map_or(4, |Count(count)| count);
         if max_downloads == 0 {
             return Err(Failure::usage(
@@ -142,13 +147,15 @@ impl<'a> Layers<'a> {
         let defaults = Limits::default();
         let read_ahead = layered("read_ahead", cache.read_ahead, file.read_ahead.as_ref())?
             .unwrap_or(Span(defaults.read_ahead));
-        let given = layered("max_size", cache.max_size, file.max_size.as_ref())?;
-        let max_size = known
-            .settle(given, |shape| Cap(shape.max_size.map(Size)))
+        let written = layered("max_size", cache.max_size, file.max_size.as_ref())?;
+        let max_size = self
+            .settle(known, cache.max_size, written, |shape| {
+                Cap(shape.max_size.map(Size))
+            })
             .unwrap_or(Cap(Some(DEFAULT_MAX_SIZE)));
-        let given = layered("min_free", cache.min_free, file.min_free.as_ref())?;
-        let min_free = known
-            .settle(given, |shape| Size(shape.min_free))
+        let written = layered("min_free", cache.min_free, file.min_free.as_ref())?;
+        let min_free = self
+            .settle(known, cache.min_free, written, |shape| Size(shape.min_free))
             .unwrap_or(DEFAULT_MIN_FREE);
         let memory =
             layered("memory", cache.memory, file.memory.as_ref())?.unwrap_or(Size(defaults.memory));
@@ -158,9 +165,10 @@ impl<'a> Layers<'a> {
             )));
         }
         let flag = cache.background_rate;
-        let given = layered("background_rate", flag, file.background_rate.as_ref())?;
-        let background = known.settle(given, |shape| RateCap(shape.background_rate));
-        let metered = known.settle(cache.metered.or(file.metered), |shape| shape.metered);
+        let written = layered("background_rate", flag, file.background_rate.as_ref())?;
+        let background = self.settle(known, flag, written, |shape| RateCap(shape.background_rate));
+        let written = cache.metered.or(file.metered);
+        let metered = self.settle(known, cache.metered, written, |shape| shape.metered);
         Ok(Settings {
             cache_dir,
             chunk_size,
@@ -210,16 +218,27 @@ impl<'a> Layers<'a> {
 
     /// The origins in force.
     fn mounts(&self, flags: &[String], known: &Known) -> Outcome<Vec<Origin>> {
-        let told = self.origins(flags, known)?;
-        let is_given = self.is_given || !flags.is_empty();
-        Ok(known.join(
-            told,
-            if is_given {
-                Told::ByCommand
-            } else {
-                Told::ByUsualFile
-            },
-        ))
+        let given = self.origins(flags, known)?;
+        Ok(known.join(given, self.told(!flags.is_empty())))
+    }
+
+    /// The value in force: `flag`, what is `written` in the file where there is no flag, or what is recorded.
+    fn settle<T>(
+        &self,
+        known: &Known,
+        flag: Option<T>,
+        written: Option<T>,
+        recorded: impl FnOnce(&Shape) -> T,
+    ) -> Option<T> {
+        known.settle(written, self.told(flag.is_some()), recorded)
+    }
+
+    const fn told(&self, by_flag: bool) -> Told {
+        if by_flag || self.is_given {
+            Told::ByCommand
+        } else {
+            Told::ByUsualFile
+        }
     }
 
     /// The origins: those of the flags where there are any, else those of the file.
