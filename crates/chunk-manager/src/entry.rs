@@ -187,7 +187,7 @@ impl Entry {
     /// Whether every byte of `range` can be read now.
     #[must_use]
     pub fn has_byte_range(&self, range: ByteRange) -> bool {
-        self.live.lock().readable.contains_range(range)
+        self.live.has(range)
     }
 
     /// The bytes that can be read now, in order.

@@ -85,7 +85,7 @@ impl Inner {
             .index
             .older_than(i64::MAX)
             .map(|victim| victim.key)
-            .filter(|item| !state.pinned.contains(&item.entry()) && !spared.contains(&item.entry()))
+            .filter(|item| !spared.contains(&item.entry()))
             .find(|item| !played.is_reading(*item))
     }
 
@@ -106,11 +106,24 @@ impl Inner {
             most: state.ledger.most(),
             ..Load::default()
         };
-        for (&item, &bytes) in &state.sizes {
-            if entries.contains(&item.entry()) {
-                *load.held.entry(item.entry()).or_default() += bytes;
-            } else if state.pinned.contains(&item.entry()) || played.is_reading(item) {
-                load.fixed += bytes;
+        for &entry in entries {
+            let bytes = state.items_of(entry).map(|(_, bytes)| bytes).sum();
+            if bytes > 0 {
+                load.held.insert(entry, bytes);
+            }
+        }
+        let pinned = state.pinned.difference(entries);
+        load.fixed = pinned
+            .flat_map(|&entry| state.items_of(entry))
+            .map(|(_, bytes)| bytes)
+            .sum();
+        let played_entries: BTreeSet<EntryId> =
+            played.lives.iter().map(|live| live.entry).collect();
+        for &entry in played_entries.difference(entries) {
+            if !state.pinned.contains(&entry) {
+                let items = state.items_of(entry);
+                let read = items.filter(|&(item, _)| played.is_reading(item));
+                load.fixed += read.map(|(_, bytes)| bytes).sum::<u64>();
             }
         }
         load
@@ -188,9 +201,9 @@ impl Inner {
                     range,
                 });
             }
-            keys.extend(self.files_of(generation, segment));
+            keys.extend(self.space.files_of(generation, segment));
         } else {
-            keys.extend(self.files_of(generation, segment));
+            keys.extend(self.space.files_of(generation, segment));
             let row = self.store.segment(generation, segment).await?;
             removed = row.as_ref().map(|row| row.extent);
             former.extend(row.map(|row| row.epoch));
@@ -230,12 +243,6 @@ impl Inner {
             self.events.publish(CacheEvent::evicted(key, bytes));
         }
         Ok(bytes)
-    }
-
-    fn files_of(&self, generation: GenerationId, segment: u32) -> Vec<SegmentKey> {
-        let mut files = self.space.files(generation);
-        files.retain(|key| key.segment == segment);
-        files
     }
 }
 

@@ -405,7 +405,7 @@ impl Inner {
             (
                 state.total_len(),
                 state.meta.as_ref().is_none_or(|meta| meta.accepts_ranges),
-                state.readable.clone(),
+                state.readable.to_set(),
             )
         };
         let opened = self.commands.send(Command::Opened {

@@ -3,6 +3,7 @@
 //! This is the shared state between readers, runs, the recorder and the driver. Everything here is
 //! decided under one short lock that is never held across an await.
 
+mod readable;
 mod state;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ use crate::segment::Segment;
 use crate::tail::{KEPT, RING, Spare};
 use crate::waiters::{Token, Told};
 use crate::waiting::{Look, change, poll_for};
+use readable::{Glance, Readable};
 use state::Failure;
 pub(crate) use state::{Found, State};
 
@@ -85,6 +87,8 @@ pub(crate) struct Live {
     readers: AtomicUsize,
     /// Raised with each loss of trust in stored bytes, so that who holds bytes read before can tell.
     distrusts: AtomicU64,
+    /// What can be read, for those who only ask.
+    glance: Glance,
     state: Mutex<State>,
 }
 
@@ -107,6 +111,7 @@ impl Live {
         accessed_unix: i64,
         memory: Arc<MemoryBudget>,
     ) -> Self {
+        let (readable, glance) = Readable::new();
         Self {
             source,
             entry,
@@ -117,7 +122,14 @@ impl Live {
             writing: RwLock::new(()),
             readers: AtomicUsize::new(0),
             distrusts: AtomicU64::new(0),
-            state: Mutex::new(State::new(resource, pinned, accessed_unix, memory)),
+            glance,
+            state: Mutex::new(State::new(
+                resource,
+                readable,
+                pinned,
+                accessed_unix,
+                memory,
+            )),
         }
     }
 
@@ -170,6 +182,11 @@ impl Live {
             }
         }
         has_any
+    }
+
+    /// Whether every byte of `range` can be read now. Takes no lock that anybody holds for long.
+    pub(crate) fn has(&self, range: ByteRange) -> bool {
+        self.glance.contains_range(range)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -129,8 +129,7 @@ impl ChunkManager {
     pub async fn has_chunk(&self, entry: EntryId, index: u64) -> Result<bool, ManagerError> {
         let live = self.live_by_id(entry).await?;
         let chunk = self.geometry_of(&live)?.chunk_range(index)?;
-        let has = live.lock().readable.contains_range(chunk);
-        Ok(has)
+        Ok(live.has(chunk))
     }
 
     /// Whether every byte from `start` up to, not including, `end` can be read now.
@@ -145,8 +144,7 @@ impl ChunkManager {
     ) -> Result<bool, ManagerError> {
         let range = ByteRange::new(start, end)?;
         let live = self.live_by_id(entry).await?;
-        let has = live.lock().readable.contains_range(range);
-        Ok(has)
+        Ok(live.has(range))
     }
 
     /// The chunks of which every byte can be read now, in order.

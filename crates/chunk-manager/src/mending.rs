@@ -125,7 +125,9 @@ pub(crate) fn abandon_segment(inner: &Arc<Inner>, live: &Arc<Live>, segment: u32
         state.recorded.remove(range);
         state.trusted.remove(range);
         state.readable.remove(range);
-        state.readable.extend(in_memory);
+        for range in in_memory {
+            state.readable.insert(range);
+        }
         // Copies in memory of what was stored go as well, or they would lie under what is fetched again.
         state.tail.drop_stored(range);
         let found = state.segments.entry(segment).or_default();

@@ -148,7 +148,7 @@ impl Reservation {
         state.ledger.adopt(bytes - spent);
         state.insert(item, size, place, now);
         if pinned {
-            state.pinned.insert(live.entry);
+            state.pin(live.entry);
         }
     }
 }
@@ -164,13 +164,56 @@ impl Drop for Reservation {
 
 impl State {
     fn insert(&mut self, item: Item, bytes: u64, place: FilePlace, accessed: i64) {
-        self.sizes.insert(item, bytes);
+        let is_new = self.sizes.insert(item, bytes).is_none();
+        if is_new && self.pinned.contains(&item.entry()) {
+            self.index.pin(item);
+        }
         self.index.insert(item, bytes, place, accessed);
     }
 
     fn remove(&mut self, item: Item) -> u64 {
         self.index.remove(item);
-        self.sizes.remove(&item).unwrap_or(0)
+        let Some(bytes) = self.sizes.remove(&item) else {
+            return 0;
+        };
+        if self.pinned.contains(&item.entry()) {
+            self.index.unpin(item);
+        }
+        bytes
+    }
+
+    /// What is counted for an entry.
+    pub(crate) fn items_of(&self, entry: EntryId) -> impl Iterator<Item = (Item, u64)> + '_ {
+        let (first, last) = (GenerationId::new(0), GenerationId::new(u64::MAX));
+        let whole = |generation| Item::Entry { entry, generation };
+        let part = |generation, segment| Item::Segment {
+            entry,
+            generation,
+            segment,
+        };
+        self.sizes
+            .range(whole(first)..=whole(last))
+            .chain(self.sizes.range(part(first, 0)..=part(last, u32::MAX)))
+            .map(|(&item, &bytes)| (item, bytes))
+    }
+
+    /// Nothing of the entry is evicted from now on: its items are in nobody's way who looks for a victim.
+    fn pin(&mut self, entry: EntryId) {
+        if self.pinned.insert(entry) {
+            let items: Vec<Item> = self.items_of(entry).map(|(item, _)| item).collect();
+            for item in items {
+                self.index.pin(item);
+            }
+        }
+    }
+
+    fn unpin(&mut self, entry: EntryId) {
+        if self.pinned.remove(&entry) {
+            let items: Vec<Item> = self.items_of(entry).map(|(item, _)| item).collect();
+            for item in items {
+                self.index.unpin(item);
+            }
+        }
     }
 
     /// The file of `key` is gone; returns how many bytes were counted for it.
@@ -275,7 +318,7 @@ impl Space {
             );
         }
         if record.pinned {
-            state.pinned.insert(record.id);
+            state.pin(record.id);
         }
     }
 
@@ -319,7 +362,7 @@ impl Space {
         state.ledger.freed(counted.saturating_sub(present));
         state.ledger.adopt(present.saturating_sub(counted));
         if pinned {
-            state.pinned.insert(entry);
+            state.pin(entry);
         }
     }
 
@@ -346,9 +389,8 @@ impl Space {
         };
         let mut state = self.lock();
         let items: Vec<(Item, u64)> = state
-            .sizes
-            .iter()
-            .filter(|(item, _)| match **item {
+            .items_of(live.entry)
+            .filter(|(item, _)| match *item {
                 Item::Segment {
                     generation: of,
                     segment,
@@ -356,7 +398,6 @@ impl Space {
                 } => of == generation && is_hot(&hot, segment, size),
                 Item::Entry { .. } => false,
             })
-            .map(|(&item, &bytes)| (item, bytes))
             .collect();
         for (item, bytes) in items {
             state.insert(item, bytes, FilePlace::Head, now);
@@ -366,9 +407,9 @@ impl Space {
     pub(crate) fn pin(&self, entry: EntryId, pinned: bool) {
         let mut state = self.lock();
         if pinned {
-            state.pinned.insert(entry);
+            state.pin(entry);
         } else {
-            state.pinned.remove(&entry);
+            state.unpin(entry);
         }
         drop(state);
         self.change();
@@ -377,11 +418,10 @@ impl Space {
     /// How many bytes are counted for pinned entries other than `entry`.
     pub(crate) fn pinned_besides(&self, entry: EntryId) -> u64 {
         let state = self.lock();
-        state
-            .sizes
-            .iter()
-            .filter(|(item, _)| item.entry() != entry && state.pinned.contains(&item.entry()))
-            .map(|(_, &bytes)| bytes)
+        let others = state.pinned.iter().filter(|pinned| **pinned != entry);
+        others
+            .flat_map(|&pinned| state.items_of(pinned))
+            .map(|(_, bytes)| bytes)
             .sum()
     }
 
@@ -397,26 +437,28 @@ impl Space {
 
     /// The files that hold bytes of a generation.
     pub(crate) fn files(&self, generation: GenerationId) -> Vec<SegmentKey> {
-        let first = SegmentKey {
+        files_in(&self.lock().held, generation)
+    }
+
+    /// The files that hold bytes of one segment, one for each epoch.
+    pub(crate) fn files_of(&self, generation: GenerationId, segment: u32) -> Vec<SegmentKey> {
+        let of_epoch = |epoch| SegmentKey {
             generation,
-            segment: 0,
-            epoch: 0,
+            segment,
+            epoch,
         };
         self.lock()
             .held
-            .range(first..)
+            .range(of_epoch(0)..=of_epoch(u32::MAX))
             .map(|(&key, _)| key)
-            .take_while(|key| key.generation == generation)
             .collect()
     }
 
     /// The generations of an entry of which anything is on disk.
     pub(crate) fn generations(&self, entry: EntryId) -> BTreeSet<GenerationId> {
         self.lock()
-            .sizes
-            .keys()
-            .filter(|item| item.entry() == entry)
-            .map(|item| item.generation())
+            .items_of(entry)
+            .map(|(item, _)| item.generation())
             .collect()
     }
 
@@ -430,7 +472,9 @@ impl Space {
             .copied()
             .collect();
         let bytes = items.into_iter().map(|item| state.remove(item)).sum();
-        state.held.retain(|key, _| key.generation != generation);
+        for key in files_in(&state.held, generation) {
+            state.held.remove(&key);
+        }
         state.ledger.freed(bytes);
         drop(state);
         self.change();
@@ -468,6 +512,18 @@ impl Space {
     pub(crate) fn excess(&self) -> u64 {
         self.lock().ledger.excess()
     }
+}
+
+/// The files of a generation.
+fn files_in(held: &BTreeMap<SegmentKey, RangeSet>, generation: GenerationId) -> Vec<SegmentKey> {
+    let at = |segment, epoch| SegmentKey {
+        generation,
+        segment,
+        epoch,
+    };
+    held.range(at(0, 0)..=at(u32::MAX, u32::MAX))
+        .map(|(&key, _)| key)
+        .collect()
 }
 
 /// Whether a segment holds a part of the film's index.

@@ -8,6 +8,7 @@ use chunk_core::scheduler::ReaderId;
 use chunk_core::{BLOCK_SIZE, ByteRange, GenerationId, RangeSet, RateEstimator, Tick};
 use chunk_ports::{Resource, SegmentKey};
 
+use super::readable::Readable;
 use super::{Caching, Meta};
 use crate::error::{OpenError, ReadError};
 use crate::integrity::block_range;
@@ -24,7 +25,7 @@ pub(crate) struct State {
     /// Shared with those who have noted what it says: a change of it makes another one.
     pub(crate) meta: Option<Arc<Meta>>,
     /// Everything that can be read: the tail and what is stored.
-    pub(crate) readable: RangeSet,
+    pub(crate) readable: Readable,
     /// What the byte store holds.
     pub(crate) stored: RangeSet,
     /// What survives a restart.
@@ -94,6 +95,7 @@ impl State {
 
     pub(super) fn new(
         resource: Resource,
+        readable: Readable,
         pinned: bool,
         accessed_unix: i64,
         memory: Arc<MemoryBudget>,
@@ -101,7 +103,7 @@ impl State {
         Self {
             resource,
             meta: None,
-            readable: RangeSet::new(),
+            readable,
             stored: RangeSet::new(),
             recorded: RangeSet::new(),
             trusted: RangeSet::new(),
@@ -225,12 +227,8 @@ impl State {
 
     pub(crate) fn forget(&mut self, range: ByteRange) {
         self.tail.forget(range);
-        for set in [
-            &mut self.readable,
-            &mut self.stored,
-            &mut self.recorded,
-            &mut self.trusted,
-        ] {
+        self.readable.remove(range);
+        for set in [&mut self.stored, &mut self.recorded, &mut self.trusted] {
             set.remove(range);
         }
         let Some(meta) = &self.meta else { return };
