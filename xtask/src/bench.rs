@@ -1,4 +1,4 @@
-//! `cargo xtask bench cold | seek | playback | hit`: chunkd, measured against its targets.
+//! `cargo xtask bench cold | seek | playback | hit | scale`: chunkd, measured against its targets.
 //!
 //! The origin runs inside this process, in user space, with an exact delay and rate and a count of what it sent; it
 //! needs no privileges and no settings of the system.
@@ -6,58 +6,47 @@
 mod cold;
 mod hit;
 mod measure;
+mod options;
 mod origin;
 mod pace;
+mod peers;
 mod playback;
+mod process;
 mod record;
+mod scale;
 mod seek;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
 use self::measure::Row;
+use self::options::Options;
 use crate::child::empty_folder;
-use crate::chunkd::{self, Chunkd, Profile};
+use crate::chunkd::{self, Chunkd};
 
-const USAGE: &str =
-    "usage: cargo xtask bench cold | seek | playback | hit [--debug | --chunkd PROGRAM] [--no-record]
-  --debug      a debug build of chunkd instead of a release build
-  --chunkd     a program that is there already
-  --no-record  leaves docs/benchmarks.md as it is";
+const USAGE: &str = "usage: cargo xtask bench cold | seek | playback | hit | scale [--debug | --chunkd PROGRAM] [--no-record]";
 
 /// Runs one table; the exit code is 1 when a target is missed.
 pub(crate) fn main(args: &[&str]) -> Result<ExitCode> {
-    let (name, rest) = args.split_first().context(USAGE)?;
+    let usage = || format!("{USAGE}\n{}", options::USAGE);
+    let (name, rest) = args.split_first().with_context(usage)?;
     let table: fn(&Chunkd) -> Result<Vec<Row>> = match *name {
         "playback" => return playback::main(rest),
         "hit" => return hit::main(rest),
+        "scale" => return scale::main(rest),
         "cold" => cold::measure,
         "seek" => seek::measure,
-        _ => bail!("{USAGE}"),
+        _ => bail!(usage()),
     };
-    let mut program: Option<PathBuf> = None;
-    let mut profile = Profile::Release;
-    let mut recorded = true;
+    let mut options = Options::new();
     let mut rest = rest.iter();
     while let Some(arg) = rest.next() {
-        match *arg {
-            "--debug" => profile = Profile::Debug,
-            "--chunkd" => program = Some(std::path::absolute(rest.next().context(USAGE)?)?),
-            "--no-record" => recorded = false,
-            _ => bail!("{USAGE}"),
+        if !options.take(arg, &mut rest)? {
+            bail!(usage());
         }
     }
-    let build = match (&program, profile) {
-        (Some(_), _) => "a given program",
-        (None, Profile::Debug) => "debug build",
-        (None, Profile::Release) => "release build",
-    };
-    let program = match program {
-        Some(program) => program,
-        None => chunkd::build(profile)?,
-    };
+    let program = options.program()?;
     let work = chunkd::target_folder()?.join("bench");
     empty_folder(&work)?;
     let chunkd = Chunkd::new(&program, &work);
@@ -65,18 +54,23 @@ pub(crate) fn main(args: &[&str]) -> Result<ExitCode> {
     for row in &rows {
         println!("{row}");
     }
-    if recorded {
-        record::write(name, build, &rows, &chunkd)?;
+    if options.is_recorded {
+        record::write(name, &options, &rows, &program)?;
     }
+    Ok(verdict(name, &rows))
+}
+
+/// Says how many targets were met; the exit code is 1 when one is missed.
+fn verdict(name: &str, rows: &[Row]) -> ExitCode {
     let missed = rows.iter().filter(|row| !row.is_met()).count();
     println!(
         "bench {name}: {} of {} targets met",
         rows.len() - missed,
         rows.len()
     );
-    Ok(if missed == 0 {
+    if missed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }

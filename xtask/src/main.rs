@@ -9,7 +9,7 @@
 //! cargo xtask sim        the scheduler on random workloads, against the least waiting that is possible
 //! cargo xtask explore    property tests with seeds that nobody has tried yet
 //! cargo xtask e2e        chunkd between nginx and real players
-//! cargo xtask bench      cold | seek | playback | hit: figures against their targets
+//! cargo xtask bench      cold | seek | playback | hit | scale: figures against their targets
 //! ```
 #![expect(
     clippy::print_stdout,

@@ -86,6 +86,9 @@ pub(crate) struct Serve {
     /// How long answers under way may go on after SIGTERM [default: 10s]
     #[arg(long, value_name = "DURATION", env = "CHUNKD_GRACE")]
     pub(crate) grace: Option<Span>,
+    /// How many connections of players are served at once; more wait [default: 1024]
+    #[arg(long, value_name = "N", env = "CHUNKD_MAX_CONNECTIONS")]
+    pub(crate) max_connections: Option<Count>,
 }
 
 /// What shapes the cache, whichever command runs it.

@@ -161,7 +161,8 @@ pub(crate) fn proxy(
     let config = ProxyConfig::new(mounts)
         .with_hosts(serve.hosts.clone())
         .with_cors(cors)
-        .with_grace(serve.grace);
+        .with_grace(serve.grace)
+        .with_max_connections(serve.max_connections);
     let manager = manager.clone();
     match &stores.http {
         Some(http) => {

@@ -19,6 +19,7 @@ const TOP_KEYS: &[&str] = &[
     "hosts",
     "cors",
     "grace",
+    "max_connections",
     "cache_dir",
     "log",
     "chunk_size",
@@ -63,6 +64,7 @@ pub(crate) struct ConfigFile {
     #[serde(default)]
     pub(crate) cors: Vec<String>,
     pub(crate) grace: Option<WithUnit>,
+    pub(crate) max_connections: Option<WithUnit>,
     pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) log: Option<String>,
     pub(crate) chunk_size: Option<WithUnit>,
@@ -327,6 +329,7 @@ mod tests {
         hosts = ["media.lan"]
         cors = ["https://player.example.org"]
         grace = "10s"
+        max_connections = 2000
         cache_dir = "/var/cache/chunkd"
         log = "info"
         chunk_size = "10MiB"

@@ -27,6 +27,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 const DEFAULT_MAX_SIZE: Size = Size(50 << 30);
 const DEFAULT_MIN_FREE: Size = Size(5 << 30);
 const DEFAULT_GRACE: Span = Span(Duration::from_secs(10));
+const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 /// Less could not hold one run's tail beside a pass-through ring.
 const LEAST_MEMORY: Size = Size(8 << 20);
 
@@ -70,6 +71,7 @@ pub(crate) struct ServeSettings {
     pub(crate) hosts: Vec<String>,
     pub(crate) cors: Vec<String>,
     pub(crate) grace: Duration,
+    pub(crate) max_connections: usize,
 }
 
 impl<'a> Layers<'a> {
@@ -200,7 +202,19 @@ impl<'a> Layers<'a> {
                 )));
             }
         }
+        let max_connections = layered(
+            "max_connections",
+            flags.max_connections,
+            file.max_connections.as_ref(),
+        )?
+        .map_or(DEFAULT_MAX_CONNECTIONS, |count| count.0);
+        if max_connections == 0 {
+            return Err(Failure::usage(
+                "max_connections is 0, so that nobody could ever connect; say 1 or more",
+            ));
+        }
         Ok(ServeSettings {
+            max_connections,
             listen: address("listen", flags.listen, file.listen.as_deref())?
                 .unwrap_or(DEFAULT_LISTEN),
             admin_listen: address(
@@ -473,6 +487,11 @@ mod tests {
                 "serve --memory 1MiB",
                 "",
                 "memory is 1MiB, too little to pass data on; say 8MiB or more",
+            ),
+            (
+                "serve --max-connections 0",
+                "",
+                "max_connections is 0, so that nobody could ever connect; say 1 or more",
             ),
             (
                 "serve --max-downloads 0",

@@ -6,12 +6,11 @@
 
 mod client;
 mod load;
-mod process;
 mod server;
 mod table;
 mod waits;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,20 +18,18 @@ use anyhow::{Context, Result, bail};
 
 use self::load::{Load, Sample};
 use self::server::{Kind, Server};
+use super::options::{self, load_average, named};
 use super::origin::{Origin, Rate};
-use super::record;
+use super::{process, record};
 use crate::child::empty_folder;
-use crate::chunkd::{self, Profile};
+use crate::chunkd;
 
 const USAGE: &str = "usage: cargo xtask bench hit [--only TEXT] [--peers NAME,NAME | none] [--rounds N] [--seconds S] \
 [--debug | --chunkd PROGRAM] [--no-record]
   --only       the cases whose name contains this; docs/benchmarks.md stays as it is
   --peers      of nginx-static, nginx-slice, varnish: those to measure as well; all that are installed unless told
   --rounds     how often each server has its turn, 7 unless told
-  --seconds    how long a turn takes, 1 unless told
-  --debug      a debug build of chunkd instead of a release build
-  --chunkd     a program that is there already
-  --no-record  leaves docs/benchmarks.md as it is";
+  --seconds    how long a turn takes, 1 unless told";
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -114,31 +111,21 @@ struct Options<'a> {
     peers: Vec<Kind>,
     rounds: usize,
     turn: Duration,
-    program: Option<PathBuf>,
-    profile: Profile,
-    is_recorded: bool,
+    common: options::Options,
 }
 
 /// Runs the table; the exit code is 1 when a target is missed.
 pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
     let options = Options::parse(args)?;
-    let build = match (&options.program, options.profile) {
-        (Some(_), _) => "a given program",
-        (None, Profile::Debug) => "debug build",
-        (None, Profile::Release) => "release build",
-    };
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => chunkd::build(options.profile)?,
-    };
+    let program = options.common.program()?;
     // Of this run alone: somebody may be measuring something else.
     let folder = chunkd::target_folder()?.join(format!("bench-hit-{}", std::process::id()));
     empty_folder(&folder)?;
     let outcome = run(&options, &program, &folder);
     std::fs::remove_dir_all(&folder)?;
     let (text, verdicts) = outcome?;
-    if options.is_recorded {
-        let circumstances = record::circumstances("hit", build, &program)?;
+    if options.common.is_recorded {
+        let circumstances = options.common.circumstances("hit", &program)?;
         record::put("hit", &format!("{circumstances}\n{text}"))?;
     }
     let all = verdicts.met + verdicts.missed;
@@ -226,19 +213,20 @@ impl<'a> Options<'a> {
             peers: Kind::PEERS.into(),
             rounds: 7,
             turn: Duration::from_secs(1),
-            program: None,
-            profile: Profile::Release,
-            is_recorded: true,
+            common: options::Options::new(),
         };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let mut value = || args.next().copied().context(USAGE);
+            if options.common.take(arg, &mut args)? {
+                continue;
+            }
+            let mut value = || args.next().copied().with_context(usage);
             match *arg {
                 "--only" => {
                     options.only = value()?;
-                    options.is_recorded = false;
+                    options.common.is_recorded = false;
                 }
-                "--peers" => options.peers = peers(value()?)?,
+                "--peers" => options.peers = named(value()?, Kind::by_name).with_context(usage)?,
                 "--rounds" => {
                     options.rounds = value()?.parse().context("--rounds takes a number")?
                 }
@@ -246,10 +234,7 @@ impl<'a> Options<'a> {
                     let seconds: f64 = value()?.parse().context("--seconds takes a number")?;
                     options.turn = Duration::try_from_secs_f64(seconds)?;
                 }
-                "--debug" => options.profile = Profile::Debug,
-                "--chunkd" => options.program = Some(std::path::absolute(value()?)?),
-                "--no-record" => options.is_recorded = false,
-                _ => bail!("{USAGE}"),
+                _ => bail!(usage()),
             }
         }
         if options.rounds == 0 {
@@ -259,20 +244,6 @@ impl<'a> Options<'a> {
     }
 }
 
-fn peers(list: &str) -> Result<Vec<Kind>> {
-    if list == "none" {
-        return Ok(Vec::new());
-    }
-    list.split(',')
-        .map(|name| {
-            let known = Kind::PEERS.into_iter().find(|kind| kind.name() == name);
-            known.with_context(|| format!("no peer is called `{name}`\n{USAGE}"))
-        })
-        .collect()
-}
-
-/// How busy the machine is, the measurement included.
-fn load_average() -> String {
-    let loads = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    loads.split(' ').next().unwrap_or_default().to_owned()
+fn usage() -> String {
+    format!("{USAGE}\n{}", options::USAGE)
 }

@@ -15,9 +15,16 @@ pub(super) struct Row {
 pub(super) struct Figure {
     what: &'static str,
     measured: f64,
-    /// The most that it may be.
     target: f64,
+    bound: Bound,
     unit: &'static str,
+}
+
+/// What a target is of a figure.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    Most,
+    Least,
 }
 
 impl Row {
@@ -34,6 +41,7 @@ impl Figure {
             what,
             measured: measured.as_secs_f64() * 1e3,
             target: target.as_secs_f64() * 1e3,
+            bound: Bound::Most,
             unit: " ms",
         }
     }
@@ -45,6 +53,7 @@ impl Figure {
             what,
             measured: measured as f64,
             target: target as f64,
+            bound: Bound::Most,
             unit: "",
         }
     }
@@ -56,7 +65,30 @@ impl Figure {
             what,
             measured: sent as f64 / wanted as f64,
             target: 1.0,
+            bound: Bound::Most,
             unit: " copies",
+        }
+    }
+
+    /// How much of a processor's core was in use.
+    pub(super) const fn cores(what: &'static str, measured: f64, target: f64) -> Self {
+        Self {
+            what,
+            measured,
+            target,
+            bound: Bound::Most,
+            unit: " cores",
+        }
+    }
+
+    /// A number of things in a second, of which there are to be many.
+    pub(super) const fn rate(what: &'static str, measured: f64, target: f64) -> Self {
+        Self {
+            what,
+            measured,
+            target,
+            bound: Bound::Least,
+            unit: "",
         }
     }
 
@@ -67,17 +99,29 @@ impl Figure {
 
     /// The target, as text.
     pub(super) fn target(&self) -> String {
-        format!("{} ≤ {}", self.what, self.number(self.target))
+        format!("{} {}", self.what, self.bound())
     }
 
     fn is_met(&self) -> bool {
-        self.measured <= self.target
+        match self.bound {
+            Bound::Most => self.measured <= self.target,
+            Bound::Least => self.measured >= self.target,
+        }
+    }
+
+    fn bound(&self) -> String {
+        let sign = match self.bound {
+            Bound::Most => "≤",
+            Bound::Least => "≥",
+        };
+        format!("{sign} {}", self.number(self.target))
     }
 
     fn number(&self, number: f64) -> String {
         match self.unit {
             " ms" => format!("{number:.1} ms"),
             " copies" => format!("{number:.3}"),
+            " cores" => format!("{number:.2} cores"),
             _ => format!("{number:.0}"),
         }
     }
@@ -88,12 +132,7 @@ impl fmt::Display for Row {
         let verdict = if self.is_met() { "ok" } else { "MISSED" };
         write!(f, "{verdict} {}:", self.case)?;
         for figure in &self.figures {
-            write!(
-                f,
-                " {} (≤ {});",
-                figure.measured(),
-                figure.number(figure.target)
-            )?;
+            write!(f, " {} ({});", figure.measured(), figure.bound())?;
         }
         Ok(())
     }

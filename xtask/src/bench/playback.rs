@@ -14,7 +14,7 @@ mod subject;
 mod table;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
@@ -24,40 +24,28 @@ use self::subject::{Kind, Subject};
 use self::table::{Column, Verdicts};
 use self::workload::{Case, Others, Runs, Stage};
 use super::cold::joined;
+use super::options::{self, load_average, named};
 use super::record;
 use crate::child::empty_folder;
-use crate::chunkd::{self, Profile};
+use crate::chunkd;
 
 const USAGE: &str = "usage: cargo xtask bench playback [--only NAME] [--peers NAME,NAME | none] [--runs N] \
 [--debug | --chunkd PROGRAM] [--no-record]
   --only       the workloads whose name begins so; docs/benchmarks.md stays as it is
   --peers      of direct, nginx, varnish, rclone: those to measure as well; all that are installed unless told
-  --runs       how often each workload runs, 3 unless told
-  --debug      a debug build of chunkd instead of a release build
-  --chunkd     a program that is there already
-  --no-record  leaves docs/benchmarks.md as it is";
+  --runs       how often each workload runs, 3 unless told";
 
 struct Options<'a> {
     only: &'a str,
     peers: Vec<Kind>,
     runs: u64,
-    program: Option<PathBuf>,
-    profile: Profile,
-    is_recorded: bool,
+    common: options::Options,
 }
 
 /// Runs the table; the exit code is 1 when a target is missed.
 pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
     let options = Options::parse(args)?;
-    let build = match (&options.program, options.profile) {
-        (Some(_), _) => "a given program",
-        (None, Profile::Debug) => "debug build",
-        (None, Profile::Release) => "release build",
-    };
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => chunkd::build(options.profile)?,
-    };
+    let program = options.common.program()?;
     let mut subjects = vec![Subject::chunkd(&program)];
     for kind in &options.peers {
         match Subject::find(*kind) {
@@ -75,7 +63,7 @@ pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
     if !names.contains(&Kind::Direct.name()) {
         names.push(Kind::Direct.name());
     }
-    let load_before = load();
+    let load_before = load_average();
     let mut text = table::heading(&names);
     print!("{text}");
     let mut verdicts = Verdicts::default();
@@ -91,13 +79,13 @@ pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
         verdicts.missed += judged.missed;
     }
     std::fs::remove_dir_all(&folder)?;
-    if options.is_recorded {
+    if options.common.is_recorded {
         let others: Vec<String> = subjects[1..].iter().map(Subject::version).collect();
         let text = format!(
             "{}\nMedians over {} runs; load average {load_before} before, {} after. Beside it: {}.\n{}\n\n{text}",
-            record::circumstances("playback", build, &program)?,
+            options.common.circumstances("playback", &program)?,
             options.runs,
-            load(),
+            load_average(),
             others.join("; "),
             peers::CONFIGURATIONS
         );
@@ -118,24 +106,22 @@ impl<'a> Options<'a> {
             only: "",
             peers: Kind::OTHERS.into(),
             runs: 3,
-            program: None,
-            profile: Profile::Release,
-            is_recorded: true,
+            common: options::Options::new(),
         };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let mut value = || args.next().copied().context(USAGE);
+            if options.common.take(arg, &mut args)? {
+                continue;
+            }
+            let mut value = || args.next().copied().with_context(usage);
             match *arg {
                 "--only" => {
                     options.only = value()?;
-                    options.is_recorded = false;
+                    options.common.is_recorded = false;
                 }
-                "--peers" => options.peers = peers(value()?)?,
+                "--peers" => options.peers = named(value()?, Kind::by_name).with_context(usage)?,
                 "--runs" => options.runs = value()?.parse().context("--runs takes a number")?,
-                "--debug" => options.profile = Profile::Debug,
-                "--chunkd" => options.program = Some(std::path::absolute(value()?)?),
-                "--no-record" => options.is_recorded = false,
-                _ => bail!("{USAGE}"),
+                _ => bail!(usage()),
             }
         }
         if options.runs == 0 {
@@ -163,15 +149,8 @@ fn all_names() -> String {
     names.join(", ")
 }
 
-fn peers(list: &str) -> Result<Vec<Kind>> {
-    if list == "none" {
-        return Ok(Vec::new());
-    }
-    list.split(',')
-        .map(|name| {
-            Kind::by_name(name).with_context(|| format!("no peer is called `{name}`\n{USAGE}"))
-        })
-        .collect()
+fn usage() -> String {
+    format!("{USAGE}\n{}", options::USAGE)
 }
 
 /// Runs one workload with everybody who takes part; chunkd comes first.
@@ -246,10 +225,4 @@ fn all_runs(case: &Case, subject: &Subject, runs: u64, folder: &Path) -> Result<
         }
     }
     Ok(all)
-}
-
-/// How busy the machine is, the measurement included: figures of a busy machine are worse than chunkd is.
-fn load() -> String {
-    let loads = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    loads.split(' ').next().unwrap_or_default().to_owned()
 }

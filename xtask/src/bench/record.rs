@@ -8,12 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use super::measure::{Figure, Row};
-use crate::chunkd::Chunkd;
+use super::options::Options;
 use crate::run::{output, root};
 
 /// Replaces what stands between `<!-- bench NAME -->` and `<!-- /bench NAME -->`.
-pub(super) fn write(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<()> {
-    put(name, &table(name, build, rows, chunkd)?)
+pub(super) fn write(name: &str, options: &Options, rows: &[Row], program: &Path) -> Result<()> {
+    let circumstances = options.circumstances(name, program)?;
+    put(name, &table(&circumstances, rows))
 }
 
 /// Replaces what stands between the markers of `name` with a text that is there already.
@@ -27,9 +28,8 @@ pub(super) fn put(name: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn table(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<String> {
-    let mut text = circumstances(name, build, &chunkd.program)?;
-    text.push_str("\n\n");
+fn table(circumstances: &str, rows: &[Row]) -> String {
+    let mut text = format!("{circumstances}\n\n");
     text.push_str("| case | target | measured | |\n|---|---|---|---|\n");
     let join = |row: &Row, show: fn(&Figure) -> String| {
         row.figures.iter().map(show).collect::<Vec<_>>().join("; ")
@@ -43,7 +43,7 @@ fn table(name: &str, build: &str, rows: &[Row], chunkd: &Chunkd) -> Result<Strin
             if row.is_met() { "met" } else { "missed" }
         ));
     }
-    Ok(text)
+    text
 }
 
 /// By which command, when, with which versions and on what machine a table was measured.

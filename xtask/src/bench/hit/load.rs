@@ -8,9 +8,9 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::client::{Client, Progress};
-use super::process::{Process, own_seconds};
 use super::waits::{Waits, Watch};
 use super::{Case, FILES, LENGTH, Pages, Size};
+use crate::bench::process::{Process, own_seconds};
 use crate::random::Random;
 
 /// As much is read at once: it stays in the core's own cache.

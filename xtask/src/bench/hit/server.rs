@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::fs::Advice;
 
-use super::process::{Process, pin};
 use super::{FILES, LENGTH, SERVER_CORE};
 use crate::bench::cold::check;
 use crate::bench::origin::fill;
+use crate::bench::peers::{self, Nginx};
+use crate::bench::process::{Process, pin};
 use crate::child::{Guard, free_address};
 use crate::chunkd::Chunkd;
 use crate::e2e::programs::find_program;
@@ -42,6 +43,10 @@ pub(super) struct Server {
 impl Kind {
     /// Whom chunkd is compared with; it is nginx with plain files that sets the targets.
     pub(super) const PEERS: [Self; 3] = [Self::NginxStatic, Self::NginxSlice, Self::Varnish];
+
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        Self::PEERS.into_iter().find(|kind| kind.name() == name)
+    }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -106,18 +111,26 @@ impl Server {
             Kind::NginxStatic | Kind::NginxSlice | Kind::Varnish => free_address()?,
         };
         match kind {
-            Kind::NginxStatic => nginx(&mut command, address, origin, folder, STATIC)?,
-            Kind::NginxSlice => nginx(&mut command, address, origin, folder, SLICE)?,
+            Kind::NginxStatic | Kind::NginxSlice => {
+                let place = folder.display().to_string();
+                let files = STATIC.replace("FOLDER", &place);
+                Nginx {
+                    address,
+                    origin,
+                    folder,
+                    settings: SETTINGS,
+                    location: if kind == Kind::NginxStatic {
+                        &files
+                    } else {
+                        peers::SLICE
+                    },
+                }
+                .configure(&mut command)?;
+            }
             Kind::Chunkd | Kind::Varnish => {
-                command
-                    .args(["-F", "-j", "none"])
-                    .args(["-a", &address.to_string()])
-                    .args(["-b", &origin.to_string()])
-                    .args(["-s", "malloc,2G"])
-                    // Half of a case's first turn would go by in starting threads.
-                    .args(["-p", "thread_pool_min=80"])
-                    .arg("-n")
-                    .arg(folder.join("varnish"));
+                peers::varnish(&mut command, address, origin, folder);
+                // Half of a case's first turn would go by in starting threads.
+                command.args(["-p", "thread_pool_min=80"]);
             }
         }
         let mut guard = Guard::start(kind.name(), &mut command, folder.join("log"))?;
@@ -133,10 +146,7 @@ impl Server {
             Kind::NginxSlice => ("-v", " with `slice 1m` and `sendfile on`"),
             Kind::Varnish => ("-V", " with `-s malloc,2G`"),
         };
-        let said = Command::new(&self.program).arg(argument).output();
-        let said = said.map_or_else(|_| Vec::new(), |said| [said.stdout, said.stderr].concat());
-        let said = String::from_utf8_lossy(&said).into_owned();
-        format!("{}{settings}", said.lines().next().unwrap_or_default())
+        format!("{}{settings}", peers::version(&self.program, argument))
     }
 
     /// Brings all files into the cache, and compares every byte that comes through.
@@ -210,63 +220,5 @@ fn write_files(folder: &Path) -> Result<()> {
 
 const STATIC: &str = "root FOLDER/files;";
 
-const SLICE: &str = r#"slice 1m;
-            proxy_cache films;
-            proxy_cache_key $uri$is_args$args$slice_range;
-            proxy_set_header Range $slice_range;
-            proxy_set_header Connection "";
-            proxy_http_version 1.1;
-            proxy_cache_valid 200 206 1h;
-            proxy_cache_lock on;
-            proxy_pass http://origin;"#;
-
-/// One process in the foreground: what we start is what we end.
-fn nginx(
-    command: &mut Command,
-    address: SocketAddr,
-    origin: SocketAddr,
-    folder: &Path,
-    location: &str,
-) -> Result<()> {
-    let configuration = folder.join("nginx.conf");
-    let place = folder.display().to_string();
-    let location = location.replace("FOLDER", &place);
-    fs::write(
-        &configuration,
-        format!(
-            r#"daemon off;
-master_process off;
-user root;
-pid "{place}/nginx.pid";
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    sendfile on;
-    open_file_cache max=4096;
-    keepalive_requests 100000000;
-    client_body_temp_path "{place}/temp-body";
-    proxy_temp_path "{place}/temp-proxy";
-    fastcgi_temp_path "{place}/temp-fastcgi";
-    uwsgi_temp_path "{place}/temp-uwsgi";
-    scgi_temp_path "{place}/temp-scgi";
-    proxy_cache_path "{place}/cache" levels=1:2 keys_zone=films:10m max_size=10g use_temp_path=off;
-    upstream origin {{ server {origin}; keepalive 64; }}
-    server {{
-        listen {address};
-        location / {{
-            {location}
-        }}
-    }}
-}}
-"#
-        ),
-    )?;
-    command
-        .arg("-p")
-        .arg(folder)
-        .arg("-c")
-        .arg(&configuration)
-        .arg("-e")
-        .arg(folder.join("error.log"));
-    Ok(())
-}
+/// Files are kept open, and connections for as long as a turn takes.
+const SETTINGS: &str = "sendfile on; open_file_cache max=4096; keepalive_requests 100000000;";

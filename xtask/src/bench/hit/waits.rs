@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::process::Process;
+use crate::bench::process::Process;
 
 /// How often to look: a read of a disk takes a fraction of a millisecond at least.
 const EVERY: Duration = Duration::from_micros(500);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::peers;
+use crate::bench::peers::{Nginx, SLICE, varnish, version};
 use crate::child::{Guard, free_address};
 use crate::chunkd::Chunkd;
 use crate::http::Get;
@@ -92,10 +93,7 @@ impl Subject {
             Kind::Varnish => "-V",
             Kind::Rclone => "version",
         };
-        let said = Command::new(&self.program).arg(argument).output();
-        let said = said.map_or_else(|_| Vec::new(), |said| [said.stdout, said.stderr].concat());
-        let said = String::from_utf8_lossy(&said).into_owned();
-        said.lines().next().unwrap_or_default().to_owned()
+        version(&self.program, argument)
     }
 
     /// Starts it in front of an origin, with nothing cached, in an empty folder.
@@ -127,8 +125,15 @@ impl Subject {
         };
         let address = free_address()?;
         match self.kind {
-            Kind::Nginx => peers::nginx(&mut command, address, origin, folder)?,
-            Kind::Varnish => peers::varnish(&mut command, address, origin, folder),
+            Kind::Nginx => Nginx {
+                address,
+                origin,
+                folder,
+                settings: "",
+                location: SLICE,
+            }
+            .configure(&mut command)?,
+            Kind::Varnish => varnish(&mut command, address, origin, folder),
             _ => peers::rclone(&mut command, address, origin, folder),
         }
         let name = self.kind.name();

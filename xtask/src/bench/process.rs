@@ -7,12 +7,12 @@ use rustix::thread::CpuSet;
 
 /// A process and all that it started.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Process {
-    pub(super) id: u32,
+pub(in crate::bench) struct Process {
+    pub(in crate::bench) id: u32,
 }
 
 /// From now on this thread, and whatever it starts, runs on one core.
-pub(super) fn pin(core: usize) -> Result<()> {
+pub(in crate::bench) fn pin(core: usize) -> Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     rustix::thread::sched_setaffinity(None, &cores)
@@ -20,7 +20,7 @@ pub(super) fn pin(core: usize) -> Result<()> {
 }
 
 /// This thread's own processor time, in seconds.
-pub(super) fn own_seconds() -> Result<f64> {
+pub(in crate::bench) fn own_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;
     let first = text.split(' ').next().unwrap_or_default();
     let nanoseconds: u64 = first.parse().context("/proc/thread-self/schedstat")?;
@@ -30,7 +30,7 @@ pub(super) fn own_seconds() -> Result<f64> {
 impl Process {
     /// Its processor time so far, of all threads and children, in seconds.
     #[expect(clippy::cast_precision_loss, reason = "ticks here are far below 2^52")]
-    pub(super) fn seconds(self) -> Result<f64> {
+    pub(in crate::bench) fn seconds(self) -> Result<f64> {
         let mut ticks = 0;
         for id in self.family()? {
             let fields = stat(id)?;
@@ -44,7 +44,7 @@ impl Process {
     }
 
     /// Its anonymous memory: what cannot be read again from a file. In bytes.
-    pub(super) fn anonymous(self) -> Result<u64> {
+    pub(in crate::bench) fn anonymous(self) -> Result<u64> {
         let mut bytes = 0;
         for id in self.family()? {
             let text = fs::read_to_string(format!("/proc/{id}/status"))?;
@@ -55,6 +55,15 @@ impl Process {
             bytes += kilobytes.trim().parse::<u64>()? << 10;
         }
         Ok(bytes)
+    }
+
+    /// How many descriptors are open.
+    pub(in crate::bench) fn descriptors(self) -> Result<u64> {
+        let mut open = 0;
+        for id in self.family()? {
+            open += fs::read_dir(format!("/proc/{id}/fd"))?.count() as u64;
+        }
+        Ok(open)
     }
 
     /// The process, its children, theirs, and so on.
@@ -100,6 +109,7 @@ mod tests {
         };
         assert!(me.anonymous().expect("memory") > 0);
         assert!(me.seconds().expect("time") >= 0.0);
+        assert!(me.descriptors().expect("descriptors") >= 3);
         let mut child = std::process::Command::new("sleep")
             .arg("60")
             .spawn()

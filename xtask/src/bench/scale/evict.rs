@@ -1,0 +1,119 @@
+//! A full cache the size of a terabyte that is filled on, beside a player in what is there.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Bench;
+use super::client::{Client, quantile};
+use super::readers::read_whole;
+use super::start::large_cache;
+use crate::bench::cold::joined;
+use crate::bench::measure::{Figure, Row};
+use crate::bench::origin::{Origin, Rate};
+use crate::child::empty_folder;
+use crate::random::Random;
+
+const FILES: u64 = 1_000;
+const CHUNKS_PER_FILE: u64 = 100;
+const CHUNK: u64 = 10 << 20;
+/// What is there at the start, and the most that may be.
+const CAP: u64 = FILES * CHUNKS_PER_FILE * CHUNK;
+/// A film that is filled, and how many of them.
+const FILM: u64 = 256 << 20;
+const FILLED: u64 = 3;
+/// What the player reads at a time.
+const PIECE: u64 = 64 << 10;
+const PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    empty_folder(&bench.chunkd.cache)?;
+    large_cache(&bench.chunkd.cache, FILES, CHUNKS_PER_FILE, "sparse")?;
+    let origin = Origin::start(FILM, Duration::ZERO, Rate::Shared(1 << 40))?;
+    let cap = CAP.to_string();
+    let serving = bench
+        .chunkd
+        .serve_with(origin.address, &["--max-size", &cap])?;
+    let server = serving.address;
+    read_whole(server, "/playing.mp4", FILM)?;
+
+    // Looking at a hundred thousand files takes time from whoever plays, so that nobody does meanwhile.
+    let mut most = 0;
+    for film in 0..FILLED {
+        read_whole(server, &format!("/first-{film}.mp4"), FILM)?;
+        most = most.max(length_below(&bench.chunkd.cache.join("data"))?);
+    }
+    let mut with = pauses(server, "second")?;
+    drop(serving);
+    let roomy = bench
+        .chunkd
+        .serve_with(origin.address, &["--max-size", "2TiB"])?;
+    let mut without = pauses(roomy.address, "third")?;
+    empty_folder(&bench.chunkd.cache)?;
+    Ok(vec![
+        Row {
+            case: "a full cache of 1,000 GiB that is filled on as fast as it goes",
+            figures: vec![Figure::count("MiB on disk", most >> 20, CAP >> 20)],
+        },
+        Row {
+            case: "the same: a player beside it, per 64 KiB",
+            figures: vec![
+                Figure::time("p99.9", quantile(&mut with, 999), PAUSE),
+                Figure::time(
+                    "p99.9 beside the same fill with room for all of it",
+                    quantile(&mut without, 999),
+                    PAUSE,
+                ),
+            ],
+        },
+    ])
+}
+
+/// What a player waits for what is there while films are being filled.
+fn pauses(server: SocketAddr, name: &str) -> Result<Vec<Duration>> {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let player = scope.spawn(|| play(server, &is_over));
+        for film in 0..FILLED {
+            let filled = read_whole(server, &format!("/{name}-{film}.mp4"), FILM);
+            if filled.is_err() {
+                is_over.store(true, Ordering::Relaxed);
+            }
+            filled?;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        joined(player.join())?
+    })
+}
+
+fn play(server: SocketAddr, is_over: &AtomicBool) -> Result<Vec<Duration>> {
+    let mut client = Client::connect(server)?;
+    let mut random = Random::new(1);
+    let mut times = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let start = random.below(FILM / PIECE) * PIECE;
+        times.push(client.read("/playing.mp4", start, PIECE)?);
+    }
+    Ok(times)
+}
+
+/// How long all files below a folder are together, whatever they take up.
+fn length_below(folder: &Path) -> Result<u64> {
+    let mut length = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // What is removed meanwhile is gone.
+        let Ok(data) = entry.metadata() else { continue };
+        length += if data.is_dir() {
+            length_below(&entry.path())?
+        } else {
+            data.len()
+        };
+    }
+    Ok(length)
+}
