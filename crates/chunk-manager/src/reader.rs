@@ -1,5 +1,6 @@
 //! A reader: bytes in order, as soon as they have arrived.
 
+mod access;
 mod traits;
 
 use std::future::Future;
@@ -545,25 +546,6 @@ impl ChunkReader {
         });
     }
 
-    /// Where the reader stands is what eviction must leave alone.
-    fn note_position(&self) {
-        let now = self.inner.clock.unix_seconds();
-        let mut state = self.live.lock();
-        state.positions.insert(self.id, self.position);
-        state.accessed_unix = state.accessed_unix.max(now);
-        if let Some(meta) = &state.meta
-            && let Ok(segment) = u32::try_from(self.position / meta.segment_size)
-        {
-            state.touched.insert(segment);
-            drop(state);
-            if let Some(generation) = self.live.generation_now() {
-                self.inner
-                    .space
-                    .touch(self.live.entry, generation, segment, now);
-            }
-        }
-    }
-
     fn stop_waiting(&mut self) {
         self.waiting_since = None;
         self.end_wait(false);
@@ -574,6 +556,10 @@ impl ChunkReader {
 impl Drop for ChunkReader {
     fn drop(&mut self) {
         self.end_wait(false);
+        if self.position > self.reported {
+            // Too little to have been told before, as is all that some players ask for at once.
+            self.note_access(self.position - 1);
+        }
         let is_last = self.live.reader_went(self.id, self.token.take());
         self.inner
             .counters

@@ -184,6 +184,31 @@ async fn the_least_recently_used_goes_first_and_head_and_tail_outlive_the_middle
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_read_in_small_ranges_was_used_as_well() {
+    let room = room(5 * MIB, Some(13 * MIB));
+    for name in ["old", "new"] {
+        room.setup.world.put(OriginObject::new(name, 5 * MIB));
+    }
+    let manager = room.start().await;
+    for name in ["old", "new"] {
+        play(&manager, name, 0, None).await;
+        tokio::time::sleep(Duration::from_secs(600)).await; // why: virtual time, to be older than the next
+    }
+    for start in (0..5 * MIB).step_by(64 * 1024) {
+        play(&manager, "old", start, Some(start + 64 * 1024)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await; // why: virtual time, to be older than the next
+    play(&manager, FILM, 0, Some(4 * MIB)).await;
+    settle().await;
+    let has = async |name: &str| {
+        let id = manager.entry_status(&key(name)).await.unwrap().unwrap().id;
+        manager.get_available_chunks(id).await.unwrap()
+    };
+    assert_eq!(has("old").await, [0, 1, 2, 3, 4], "it was used last");
+    assert!(has("new").await.len() < 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pinned_entry_stays_and_what_is_being_read_stays() {
     let room = room(4 * MIB, Some(7 * MIB));
     for name in ["kept", "other"] {
