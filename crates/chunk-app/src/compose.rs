@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use chunk_bytes_file::{FileByteStore, FolderLock, FolderLockError};
+use chunk_bytes_file::{FileByteStoreOptions, FolderLock, FolderLockError};
 use chunk_events::BroadcastEvents;
 use chunk_fetch_http::{HttpFetcher, OriginConfig};
 use chunk_manager::ChunkManager;
@@ -13,6 +13,7 @@ use chunk_proxy::{Cors, Mount, PartitionKey, Proxy, ProxyConfig};
 use chunk_store_sqlite::{Durability, SqliteChunkStore, SqliteOptions};
 
 use crate::access::Access;
+use crate::descriptors::Descriptors;
 use crate::failure::{Failure, Outcome, with_causes};
 use crate::folder::INDEX;
 use crate::host::Host;
@@ -72,10 +73,11 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
             with_causes(error)
         ))
     };
+    let descriptors = Descriptors::of_this_process(settings.mounts.iter().count())?;
     // First: what cannot be asked is told before anything is begun.
     let http = match role {
         Role::Command => None,
-        Role::Serve | Role::Fetch => Some(Arc::new(fetcher(&settings.mounts)?)),
+        Role::Serve | Role::Fetch => Some(Arc::new(fetcher(&settings.mounts, descriptors)?)),
     };
     // One flush of the log per group commit, so that a power cut takes nothing that was recorded.
     let options = SqliteOptions::new(folder.join(INDEX)).durability(Durability::PowerCut);
@@ -89,7 +91,10 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
         );
     }
     let index = Arc::new(opened.store);
-    let bytes = FileByteStore::open(folder.join(BYTES)).map_err(|error| unusable(&error))?;
+    let bytes = FileByteStoreOptions::new()
+        .max_open_files(descriptors.segments)
+        .open(folder.join(BYTES))
+        .map_err(|error| unusable(&error))?;
     let fetcher: Arc<dyn ChunkFetcher> = match &http {
         Some(http) => Arc::clone(http) as Arc<dyn ChunkFetcher>,
         None => Arc::new(IdleFetcher),
@@ -111,11 +116,15 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
     if role == Role::Command {
         builder = builder.resting();
     }
+    let limits = settings
+        .limits
+        .clone()
+        .with_max_connections(descriptors.connections);
     let manager = builder
         .events(Arc::clone(&events) as Arc<dyn EventSink>)
         .tally(Arc::clone(&index) as Arc<dyn TallyStore>)
         .chunk_size(settings.chunk_size)
-        .limits(settings.limits.clone())
+        .limits(limits)
         .fill(settings.fill)
         .scrub(role != Role::Command)
         .start()
@@ -158,7 +167,9 @@ pub(crate) fn proxy(
     } else {
         Cors::Allow(serve.cors.clone())
     };
+    let descriptors = Descriptors::of_this_process(mounts.len())?;
     let config = ProxyConfig::new(mounts)
+        .with_max_connections(descriptors.clients)
         .with_hosts(serve.hosts.clone())
         .with_cors(cors)
         .with_grace(serve.grace)
@@ -195,11 +206,13 @@ pub(crate) async fn forget_freshness(manager: &ChunkManager, origin: &str) -> Ou
     Ok(())
 }
 
-fn fetcher(mounts: &Mounts) -> Outcome<HttpFetcher> {
+fn fetcher(mounts: &Mounts, descriptors: Descriptors) -> Outcome<HttpFetcher> {
     let mut builder = HttpFetcher::builder();
     for origin in mounts.iter() {
         let access = origin.access(&|name| std::env::var(name).ok())?;
-        builder = builder.origin(origin.name.clone(), origin_config(origin, access));
+        let mut config = origin_config(origin, access);
+        config.max_connections = descriptors.requests();
+        builder = builder.origin(origin.name.clone(), config);
     }
     builder
         .build()

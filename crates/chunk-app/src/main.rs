@@ -32,6 +32,7 @@ mod cli;
 mod compose;
 mod config;
 mod control;
+mod descriptors;
 mod failure;
 mod fetching;
 mod folder;
@@ -93,6 +94,7 @@ fn start(cli: &Cli) -> Outcome<()> {
         ),
     };
     let settings = layers.settings(cache_dir, cache, &known)?;
+    descriptors::raise_limit();
     let work = async {
         match &cli.command {
             Command::Serve(flags) => serve::serve(&settings, &layers.serve(flags)?).await,

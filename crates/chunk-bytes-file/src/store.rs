@@ -13,6 +13,7 @@ use chunk_core::GenerationId;
 #[cfg(target_os = "linux")]
 use chunk_ports::Window;
 use chunk_ports::{ByteStore, ByteStoreError, SegmentKey};
+use tokio::sync::Semaphore;
 
 use crate::descriptors::{Descriptors, Room};
 use crate::error::{distrusted, failed, failed_flush};
@@ -56,7 +57,7 @@ impl FileByteStoreOptions {
         }
     }
 
-    /// Keeps at most `count` files open; more only while more calls are under way.
+    /// Keeps at most `count` files open, and half as many more while calls are opening them.
     #[must_use]
     pub const fn max_open_files(mut self, count: NonZeroUsize) -> Self {
         self.max_open_files = count;
@@ -76,6 +77,7 @@ impl FileByteStoreOptions {
                 descriptors: Descriptors::new(self.max_open_files),
                 folders: DurableFolders::default(),
                 distrusted: Mutex::default(),
+                opening: Arc::new(Semaphore::new(self.max_open_files.get().div_ceil(2))),
             }),
         })
     }
@@ -100,6 +102,20 @@ impl FileByteStore {
     #[must_use]
     pub fn open_files(&self) -> usize {
         self.shared.descriptors.len()
+    }
+
+    /// Runs `work`, which may open a file, where it may wait for a disk; only so many do at once.
+    async fn on_a_file<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> Result<T, ByteStoreError> + Send + 'static,
+    ) -> Result<T, ByteStoreError> {
+        let turn = Arc::clone(&self.shared.opening).acquire_owned().await;
+        // It goes on where nobody waits any more, and so has its turn until it is over.
+        self.blocking(move |shared| {
+            let _turn = turn;
+            work(shared)
+        })
+        .await
     }
 
     /// Runs `work` where it may wait for a disk.
@@ -134,7 +150,7 @@ impl ByteStore for FileByteStore {
         if data.iter().all(Bytes::is_empty) {
             return Ok(());
         }
-        self.blocking(move |shared| {
+        self.on_a_file(move |shared| {
             let segment = shared.make(key).map_err(failed)?;
             segment.write(offset, &data).map_err(failed)
         })
@@ -160,7 +176,7 @@ impl ByteStore for FileByteStore {
                 Cached::Beginning(bytes) => begun = Some((segment, bytes)),
             }
         }
-        self.blocking(move |shared| {
+        self.on_a_file(move |shared| {
             let (segment, have) = match begun {
                 Some(begun) => begun,
                 None => match shared.find(key).map_err(failed)? {
@@ -181,7 +197,7 @@ impl ByteStore for FileByteStore {
     }
 
     async fn flush(&self, key: SegmentKey) -> Result<(), ByteStoreError> {
-        self.blocking(move |shared| shared.flush(key)).await
+        self.on_a_file(move |shared| shared.flush(key)).await
     }
 
     async fn remove(&self, keys: Vec<SegmentKey>) -> Result<(), ByteStoreError> {
@@ -216,6 +232,8 @@ pub(crate) struct Shared {
     folders: DurableFolders,
     /// The segments of which a flush has failed.
     distrusted: Mutex<HashSet<SegmentKey>>,
+    /// How many calls may have a file at once that they found closed.
+    opening: Arc<Semaphore>,
 }
 
 impl Shared {

@@ -192,7 +192,8 @@ fn forward_client(
         .retry(retry::never())
         .referer(false)
         .connect_timeout(config.connect_timeout)
-        .pool_max_idle_per_host(config.max_connections)
+        // What is passed on comes now and then, and each idle connection is a descriptor.
+        .pool_max_idle_per_host(1)
         .dns_resolver(Arc::new(Resolver {
             lookup: Arc::clone(lookup),
             reach: Reach::Anywhere,

@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use crate::route::push_hex;
+use crate::turned_away::AT_ONCE;
 
 /// What a [`Proxy`](crate::Proxy) is made of besides its manager.
 #[derive(Clone, Debug)]
@@ -19,7 +20,8 @@ pub struct ProxyConfig {
     pub hosts: Vec<String>,
     /// Whether pages from elsewhere may read what is served.
     pub cors: Cors,
-    /// How many connections are served at once; more wait to be accepted.
+    /// How many connections are served at once. For one more, whoever has rested longest between two requests is
+    /// closed; where nobody rests, it waits for as long as others end, and is then answered 503.
     pub max_connections: usize,
     /// How long a request head may take, and how long a connection may stand idle before one.
     pub header_timeout: Duration,
@@ -28,6 +30,10 @@ pub struct ProxyConfig {
 }
 
 impl ProxyConfig {
+    /// How many connections there may be for a moment besides those that are served: one that waits for a place, and
+    /// those that are told that there is none.
+    pub const BEYOND: usize = AT_ONCE + 1;
+
     /// These origins; loopback names only; no cross-origin access; 1,024 connections, 30 s for a request
     /// head, 10 s to drain.
     #[must_use]

@@ -23,6 +23,7 @@ use crate::answer::{Answerer, Connection};
 use crate::body::Body;
 use crate::framing::{MAX_HEAD, find_end};
 use crate::heads::{Date, Plain, parse, write_head};
+use crate::seats::Seat;
 use crate::wire::Wire;
 
 /// How many bytes are read from the socket at once while looking for a head.
@@ -45,6 +46,7 @@ pub(crate) struct Lane<'a, W> {
     wire: &'a mut W,
     answerer: &'a Answerer,
     connection: &'a Connection,
+    seat: &'a Seat,
     /// Read and not answered yet.
     read: Vec<u8>,
     /// How far that has been searched for the end of a head.
@@ -75,11 +77,17 @@ enum Sent {
 }
 
 impl<'a, W: Wire> Lane<'a, W> {
-    pub(crate) fn new(wire: &'a mut W, answerer: &'a Answerer, connection: &'a Connection) -> Self {
+    pub(crate) fn new(
+        wire: &'a mut W,
+        answerer: &'a Answerer,
+        connection: &'a Connection,
+        seat: &'a Seat,
+    ) -> Self {
         Self {
             wire,
             answerer,
             connection,
+            seat,
             read: Vec::new(),
             scanned: 0,
             patience: Patience::new(answerer.config.header_timeout),
@@ -93,7 +101,11 @@ impl<'a, W: Wire> Lane<'a, W> {
     pub(crate) async fn serve(mut self, closing: &mut Closing<impl Future<Output = ()>>) -> End {
         loop {
             self.patience.begin();
+            self.seat.rest();
             let waited = poll_fn(|cx| self.poll_head(cx, closing)).await;
+            if !matches!(waited, Waited::Over) {
+                self.seat.work();
+            }
             let (end, like) = match waited {
                 Waited::Head(end) => (end, None),
                 Waited::Like(like) => (like.end, Some(like)),
@@ -207,11 +219,20 @@ impl<'a, W: Wire> Lane<'a, W> {
                     Ok(None) | Err(_) => return Poll::Ready(Waited::Library),
                 }
             }
+            let is_first = self.read.is_empty();
             match poll_read(self.wire, &mut self.read, cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::Over),
+                // Whoever has begun to ask gets a moment for the rest.
+                Poll::Ready(Ok(_)) if is_first => {
+                    self.seat.work();
+                    self.seat.rest();
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => {
-                    if closing.poll_over(cx).is_ready() || self.patience.poll_over(cx).is_ready() {
+                    if closing.poll_over(cx).is_ready()
+                        || self.patience.poll_over(cx).is_ready()
+                        || self.seat.poll_wanted(cx).is_ready()
+                    {
                         return Poll::Ready(Waited::Over);
                     }
                     return Poll::Pending;

@@ -52,10 +52,12 @@ mod range_header;
 mod refusal;
 mod respond;
 mod route;
+mod seats;
 mod serve;
 mod source;
 #[cfg(test)]
 mod tests;
+mod turned_away;
 mod wire;
 
 pub use admission::HostNames;

@@ -1,30 +1,37 @@
 //! Connections: accepting, bounding and draining them.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chunk_manager::ChunkManager;
 use chunk_ports::OriginForward;
+use http::StatusCode;
+use http_body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::answer::{Answerer, Connection};
+use crate::body::{Body, BodyError};
 use crate::config::{ConfigError, ProxyConfig};
 use crate::flush::Flushed;
 use crate::framing::{Gate, MAX_HEAD};
 use crate::lane::{Closing, End, Lane};
 use crate::observe::{Counters, OpenConnection, ProxyStatistics};
+use crate::seats::{Seat, Seats};
 use crate::source::Source;
+use crate::turned_away::{AT_ONCE, turn_away};
 use crate::wire::{Foreign, Socket, Wire};
 
 /// How long to wait after the system refused a connection, as it does when descriptors run out. They come
@@ -84,30 +91,61 @@ impl Proxy {
     /// Accepts connections until `shutdown` is ready, then lets answers under way go on for the
     /// configured grace and cuts what is left.
     ///
+    /// Where there are as many as configured, whoever has rested longest between two requests is closed for the next
+    /// one; where nobody rests and none has ended for a second, who comes is answered 503. There are
+    /// [`ProxyConfig::BEYOND`] more for that moment.
+    ///
     /// A failure to accept one connection does not end it.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let slots = Arc::new(Semaphore::new(self.answerer.config.max_connections));
+        let seats = Seats::new(self.answerer.config.max_connections);
+        let turning_away = Arc::new(Semaphore::new(AT_ONCE));
         let (closing, _) = watch::channel(());
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
+        let mut is_full = false;
         loop {
-            let (stream, slot) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = accept(&listener, &slots) => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
+                accepted = listener.accept() => accepted,
             };
-            let (proxy, closing) = (self.clone(), closing.subscribe());
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    seats.make_room();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let seat = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                seat = seats.take() => seat,
+            };
+            if let Ok(seat) = seat {
+                is_full = false;
+                let (proxy, closing) = (self.clone(), closing.subscribe());
+                connections.spawn(async move { proxy.serve_stream(stream, seat, closing).await });
+                continue;
+            }
+            if !std::mem::replace(&mut is_full, true) {
+                tracing::warn!(
+                    "there are as many connections as there may be; who comes is turned away"
+                );
+            }
+            let turn = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                turn = Arc::clone(&turning_away).acquire_owned() => turn,
+            };
+            self.answerer
+                .counters
+                .answered(StatusCode::SERVICE_UNAVAILABLE);
             connections.spawn(async move {
-                proxy.serve_stream(stream, closing).await;
-                drop(slot);
+                turn_away(stream).await;
+                drop(turn);
             });
         }
         drop(listener);
@@ -133,11 +171,17 @@ impl Proxy {
     ) where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.drive(Foreign(io), local, Arc::default(), closing)
-            .await;
+        self.drive(
+            Foreign(io),
+            Seat::elsewhere(),
+            local,
+            Arc::default(),
+            closing,
+        )
+        .await;
     }
 
-    async fn serve_stream(&self, stream: TcpStream, mut closing: watch::Receiver<()>) {
+    async fn serve_stream(&self, stream: TcpStream, seat: Seat, mut closing: watch::Receiver<()>) {
         // Answers are written in large pieces; the head of the next one must not wait for them.
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().ok().map(|address| address.ip());
@@ -148,12 +192,13 @@ impl Proxy {
         };
         // Nothing is ever sent: it ends when the sender is gone.
         let closing = async move { while closing.changed().await.is_ok() {} };
-        self.drive(socket, local, must_reset, closing).await;
+        self.drive(socket, seat, local, must_reset, closing).await;
     }
 
     async fn drive<W>(
         &self,
         mut wire: W,
+        seat: Seat,
         local: Option<IpAddr>,
         must_reset: Arc<AtomicBool>,
         closing: impl Future<Output = ()>,
@@ -166,18 +211,21 @@ impl Proxy {
             local,
             ..Connection::default()
         };
-        let lane = Lane::new(&mut wire, &self.answerer, &plain);
+        let lane = Lane::new(&mut wire, &self.answerer, &plain, &seat);
         let End::Library(read) = lane.serve(&mut closing).await else {
+            // The place is free when its descriptor is.
+            drop(wire);
             return;
         };
         // Few connections get here, and those that do not should not have the memory for it.
-        Box::pin(self.drive_library(wire, read, local, must_reset, closing)).await;
+        Box::pin(self.drive_library(wire, seat, read, local, must_reset, closing)).await;
     }
 
     /// Leaves the rest of a connection to the server library.
     async fn drive_library<W>(
         &self,
         wire: W,
+        seat: Seat,
         read: Vec<u8>,
         local: Option<IpAddr>,
         must_reset: Arc<AtomicBool>,
@@ -193,9 +241,15 @@ impl Proxy {
         });
         let answerer = Arc::clone(&self.answerer);
         let gate = Gate::new(wire, read, flushed);
+        let seat = Arc::new(seat);
+        let sitting = Arc::clone(&seat);
         let service = service_fn(move |request| {
             let (answerer, connection) = (Arc::clone(&answerer), Arc::clone(&connection));
-            async move { Ok::<_, std::convert::Infallible>(answerer.answer(request, &connection).await) }
+            let working = Working::new(&sitting);
+            async move {
+                let response = answerer.answer(request, &connection).await;
+                Ok::<_, Infallible>(response.map(|body| working.over(body)))
+            }
         });
         let mut served = pin!(
             http1::Builder::new()
@@ -206,7 +260,10 @@ impl Proxy {
         );
         let ended = tokio::select! {
             ended = served.as_mut() => ended,
-            () = poll_fn(|cx| closing.poll_over(cx)) => {
+            () = poll_fn(|cx| match closing.poll_over(cx) {
+                Poll::Pending => seat.poll_wanted(cx),
+                over => over,
+            }) => {
                 served.as_mut().graceful_shutdown();
                 served.await
             }
@@ -217,14 +274,51 @@ impl Proxy {
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, slot))
+/// A request that the library has; the connection rests again when its answer is over.
+struct Working(Arc<Seat>);
+
+impl Working {
+    fn new(seat: &Arc<Seat>) -> Self {
+        seat.work();
+        Self(Arc::clone(seat))
+    }
+
+    fn over(self, body: Body) -> Answering {
+        Answering {
+            body,
+            _working: self,
+        }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.rest();
+    }
+}
+
+/// The body of an answer to a request that the library has.
+struct Answering {
+    body: Body,
+    _working: Working,
+}
+
+impl http_body::Body for Answering {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -66,6 +66,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Begun<Io> {
         }
     }
 
+    pub(crate) fn status(&self) -> u16 {
+        self.head[9..12].parse().unwrap()
+    }
+
     /// What has been read of the body.
     pub(crate) fn body(&self) -> &[u8] {
         &self.rest
@@ -75,7 +79,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Begun<Io> {
     pub(crate) async fn finish(mut self) -> std::io::Result<Answer> {
         self.io.read_to_end(&mut self.rest).await?;
         let mut answer = Answer {
-            status: self.head[9..12].parse().unwrap(),
+            status: self.status(),
             head: self.head,
             body: self.rest,
         };
@@ -99,6 +103,17 @@ pub(crate) async fn begin(
     let io = TcpStream::connect(address).await?;
     let request =
         format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n");
+    Begun::new(io, &request).await
+}
+
+/// The same, on a connection that is kept for another request.
+pub(crate) async fn begin_and_stay(
+    address: SocketAddr,
+    target: &str,
+    fields: &str,
+) -> std::io::Result<Begun<TcpStream>> {
+    let io = TcpStream::connect(address).await?;
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n{fields}\r\n");
     Begun::new(io, &request).await
 }
 

@@ -1,6 +1,7 @@
 //! The program as its users meet it: the real binary, real sockets on loopback, a scripted origin.
 
 mod crash;
+mod descriptors;
 mod endings;
 mod errors;
 mod http;

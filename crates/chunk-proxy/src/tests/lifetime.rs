@@ -108,23 +108,65 @@ async fn stopping_cuts_what_outlasts_the_grace() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait_for_one_to_end() {
+async fn a_connection_beyond_the_bound_takes_the_place_of_one_at_rest() {
     let film = Film::new(1000);
+    let config = ProxyConfig::new(vec![Mount::unnamed()]).with_max_connections(2);
+    let proxy = proxy_with(&film, config);
+    let (address, _stop, _serving) = listening(proxy.clone()).await;
+    let connect = async || Player::over(TcpStream::connect(address).await.unwrap());
+    // One that the lane has, and one that the library has.
+    let mut plain = connect().await;
+    plain.get("/f", &["Range: bytes=0-0"]).await;
+    let mut odd = connect().await;
+    let options = "OPTIONS /f HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    odd.send(options).await;
+    assert_eq!(odd.answer().await.status(), 204);
+    for (at, rested) in [plain, odd].iter_mut().enumerate() {
+        let mut next = connect().await;
+        let answer = next.get("/f", &["Range: bytes=1-1"]).await;
+        assert_eq!(answer.body, bytes(1, 2), "{at}");
+        assert!(rested.is_closed().await, "{at}");
+        // It stays busy, so that the other one has rested longer.
+        next.ask("GET", "/f", &["Range: bytes=2-2"]).await;
+        assert_eq!(next.answer().await.body, bytes(2, 3));
+        std::mem::forget(next);
+    }
+    assert_eq!(proxy.statistics().connections, 2);
+}
+
+#[tokio::test]
+async fn where_nobody_rests_a_connection_beyond_the_bound_is_told_to_come_later() {
+    let film = Film::new(1000).holding_at(10);
     let config = ProxyConfig::new(vec![Mount::unnamed()]).with_max_connections(1);
     let proxy = proxy_with(&film, config);
     let (address, _stop, _serving) = listening(proxy.clone()).await;
-    let mut first = Player::over(TcpStream::connect(address).await.unwrap());
-    first.get("/f", &["Range: bytes=0-0"]).await;
-    let mut second = Player::over(TcpStream::connect(address).await.unwrap());
-    second.ask("GET", "/f", &["Range: bytes=1-1"]).await;
-    first.get("/f", &["Range: bytes=2-2"]).await;
+    let connect = async || Player::over(TcpStream::connect(address).await.unwrap());
+    let mut first = connect().await;
+    first.ask("GET", "/f", &[]).await;
+    let head = first.answer_head().await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        let mut other = connect().await;
+        other.ask("GET", "/f", &["Range: bytes=0-0"]).await;
+        others.push(other);
+    }
+    for other in &mut others {
+        let answer = other.answer().await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.field("retry-after"), Some("2"));
+        assert!(answer.whole && other.is_closed().await);
+    }
     assert_eq!(proxy.statistics().accepted, 1);
+    film.release(1000);
+    let answer = first.body(head).await;
+    assert_eq!((answer.whole, answer.body), (true, bytes(0, 1000)));
     drop(first);
-    assert_eq!(second.answer().await.body, bytes(1, 2));
+    let mut later = connect().await;
     assert_eq!(
-        (proxy.statistics().accepted, proxy.statistics().connections),
-        (2, 1)
+        later.get("/f", &["Range: bytes=5-5"]).await.body,
+        bytes(5, 6)
     );
+    assert_eq!(proxy.statistics().answers[4], 20);
 }
 
 #[tokio::test]
