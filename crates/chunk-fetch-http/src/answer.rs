@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use chunk_core::{ETag, LastModified, Representation};
-use chunk_ports::{Condition, FetchError, RefusalFields, Secret, Wanted};
+use chunk_ports::{Condition, FetchError, RangeSupport, RefusalFields, Secret, Wanted};
 use http::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName, LAST_MODIFIED,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ALLOW, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, HeaderName,
+    LAST_MODIFIED, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, StatusCode};
 
@@ -34,7 +34,7 @@ pub(crate) enum Accepted {
         representation: Representation,
         start: u64,
         end: Option<u64>,
-        accepts_ranges: bool,
+        ranges: RangeSupport,
     },
 }
 
@@ -80,9 +80,24 @@ impl Head<'_> {
         Ok(Accepted::Body {
             start: 0,
             end: representation.total_len,
-            accepts_ranges: false,
+            ranges: self.ranges_beside_whole(),
             representation,
         })
+    }
+
+    /// What an answer with the whole shows of ranges. One without a length shows nothing: of what ends nowhere in
+    /// particular, only its beginning is there to be asked for.
+    fn ranges_beside_whole(&self) -> RangeSupport {
+        let said = self.list(ACCEPT_RANGES).unwrap_or_default();
+        let is_said = said
+            .split(',')
+            .any(|unit| unit.trim().eq_ignore_ascii_case("bytes"));
+        match self.wanted {
+            Wanted::Span { start: 0, .. } if is_said && self.body_len.is_some() => {
+                RangeSupport::Claimed
+            }
+            _ => RangeSupport::Ignored,
+        }
     }
 
     fn part(&self) -> Result<Accepted, FetchError> {
@@ -123,7 +138,7 @@ impl Head<'_> {
             representation,
             start: range.start(),
             end: Some(range.end()),
-            accepts_ranges: true,
+            ranges: RangeSupport::Served,
         })
     }
 
@@ -143,7 +158,7 @@ impl Head<'_> {
             _ => None,
         };
         if let (Condition::Continue(known), Some(total)) = (self.condition, total_len)
-            && known.total_len.is_some_and(|known| known != total)
+            && is_another(known, &self.representation(Some(total)))
         {
             return changed(self.representation(Some(total)));
         }

@@ -183,12 +183,12 @@ impl ChunkFetcher for HttpFetcher {
                 representation,
                 start,
                 end,
-                accepts_ranges,
+                ranges,
             } => Ok(FetchOutcome::Body(FetchedBody {
                 representation,
                 start,
                 end,
-                accepts_ranges,
+                ranges,
                 verdict: origin.policy().verdict(&answer.head.headers, now),
                 body: CheckedBody::stream(
                     answer.body.map_err(move |error| within_body(error, side)),

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use chunk_core::{CacheKey, ETag, Representation};
 use chunk_manager::{ChunkManager, First, Priority};
 use chunk_ports::{
-    ChunkFetcher, FetchError, FetchOutcome, FetchRequest, FetchedBody, Resource, Verdict, Wanted,
+    ChunkFetcher, FetchError, FetchOutcome, FetchRequest, FetchedBody, RangeSupport, Resource,
+    Verdict, Wanted,
 };
 use chunk_store_memory::{MemoryByteStore, MemoryChunkStore};
 use futures_util::stream;
@@ -62,7 +63,7 @@ impl ChunkFetcher for MadeUp {
             representation: film,
             start,
             end: Some(end),
-            accepts_ranges: true,
+            ranges: RangeSupport::Served,
             verdict: Verdict {
                 storable: true,
                 fresh_for: Duration::from_secs(3600),

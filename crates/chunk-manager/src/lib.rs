@@ -58,6 +58,7 @@ mod opening;
 mod options;
 mod orders;
 mod origins;
+mod ranges;
 mod reach;
 mod reader;
 mod recorder;

@@ -130,14 +130,26 @@ impl RunTask {
         let Some(outcome) = self.control.unless_over(0, self.inner.ask(request)).await else {
             return Ok(());
         };
-        let FetchOutcome::Body(fetched) = outcome? else {
-            return Err(FetchError::Refused {
-                reason: "an answer without bytes to a request for bytes".to_owned(),
-            });
+        let fetched = match outcome {
+            Ok(FetchOutcome::Body(fetched)) => fetched,
+            Ok(_) => {
+                return Err(FetchError::Refused {
+                    reason: "an answer without bytes to a request for bytes".to_owned(),
+                });
+            }
+            Err(FetchError::Unsatisfiable {
+                total_len: Some(total_len),
+            }) if self.live.lock().ends_at(total_len) => {
+                // Parts that leave the total open end nowhere by themselves; this is their end.
+                return self.ended(total_len, None);
+            }
+            Err(error) => return Err(error),
         };
-        self.identify(&fetched, &asked)?;
+        let accepts_ranges = self.accepts_ranges(&fetched);
+        self.identify(&fetched, &asked, accepts_ranges)?;
+        self.learn_ranges(&fetched, accepts_ranges)?;
         let total_len = fetched.representation.total_len;
-        if !fetched.accepts_ranges {
+        if !accepts_ranges {
             self.control.end.store(u64::MAX, Ordering::Release);
         }
         self.control.shorten(fetched.end.unwrap_or(u64::MAX));
@@ -152,7 +164,7 @@ impl RunTask {
             start: fetched.start,
             end: fetched.end,
             total_len,
-            accepts_ranges: fetched.accepts_ranges,
+            accepts_ranges,
         });
         self.receive(fetched.body, fetched.start, total_len, writer)
             .await
@@ -217,7 +229,12 @@ impl RunTask {
     }
 
     /// Says what the answer's representation is, or that it is not the one we have.
-    fn identify(&self, fetched: &FetchedBody, asked: &Condition) -> Result<(), FetchError> {
+    fn identify(
+        &self,
+        fetched: &FetchedBody,
+        asked: &Condition,
+        accepts_ranges: bool,
+    ) -> Result<(), FetchError> {
         if let Condition::Continue(known) = asked {
             return if known.differs_from(&fetched.representation) {
                 Err(FetchError::Changed {
@@ -232,7 +249,7 @@ impl RunTask {
         let meta = Meta {
             representation: fetched.representation.clone(),
             // An empty file has no range that a server could refuse.
-            accepts_ranges: fetched.accepts_ranges || fetched.representation.total_len == Some(0),
+            accepts_ranges: accepts_ranges || fetched.representation.total_len == Some(0),
             segment_size: self.inner.segment_size(),
             nonce: nonce(),
             freshness: Freshness {

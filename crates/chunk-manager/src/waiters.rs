@@ -70,6 +70,14 @@ impl Waiters {
         *token = Some(new);
     }
 
+    /// The last byte that a reader waits for.
+    pub(crate) fn furthest_read(&self) -> Option<u64> {
+        let mut waiting = self.waiting.iter().rev();
+        waiting
+            .find(|(token, waiter)| token.offset != LENGTH && waiter.requested_from.is_none())
+            .map(|(token, _)| token.offset)
+    }
+
     /// Forgets a waiter.
     pub(crate) fn remove(&mut self, token: &mut Option<Token>) {
         if let Some(token) = token.take() {

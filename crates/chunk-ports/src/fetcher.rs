@@ -103,9 +103,8 @@ pub struct FetchedBody {
     pub start: u64,
     /// The offset after the body's last byte, where known.
     pub end: Option<u64>,
-    /// Whether the origin serves ranges of this resource: `false` where it answered a range request
-    /// with the whole.
-    pub accepts_ranges: bool,
+    /// What the answer shows of whether the origin serves ranges of this resource.
+    pub ranges: RangeSupport,
     /// How the answer may be kept.
     pub verdict: Verdict,
     /// The bytes.
@@ -118,10 +117,26 @@ impl fmt::Debug for FetchedBody {
             .field("representation", &self.representation)
             .field("start", &self.start)
             .field("end", &self.end)
-            .field("accepts_ranges", &self.accepts_ranges)
+            .field("ranges", &self.ranges)
             .field("verdict", &self.verdict)
             .finish_non_exhaustive()
     }
+}
+
+/// What one answer shows of whether the origin serves ranges of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "an answer shows it, says it, or neither"
+)]
+pub enum RangeSupport {
+    /// It is a part.
+    Served,
+    /// It is the whole where the first byte was asked for, which a server may send in place of the same bytes as a
+    /// part, and it says that parts can be asked for (RFC 9110, 14.2 and 14.3).
+    Claimed,
+    /// It is the whole where a part was asked for, or says nothing of parts.
+    Ignored,
 }
 
 /// How an answer may be kept: the neutral outcome of the protocol's cache rules.

@@ -54,7 +54,7 @@ pub use clock::Clock;
 pub use events::{CacheEvent, EventSink, EventSource, EventSubscription, Received};
 pub use fetcher::{
     BodyStream, ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody,
-    RefusalFields, Verdict, Wanted,
+    RangeSupport, RefusalFields, Verdict, Wanted,
 };
 pub use forward::{ForwardRequest, ForwardResponse, OriginForward};
 pub use resource::{Resource, Secret};

@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(super) refusal: Option<Failure>,
     pub(super) arrival: RateEstimator,
     pub(super) arrived_at: Tick,
+    /// The whole came once where a part was asked for, and no part since.
+    pub(crate) are_ranges_doubted: bool,
     /// The origin has another representation: what is missing here will stay missing.
     pub(crate) is_superseded: bool,
     pub(crate) is_closed: bool,
@@ -118,6 +120,7 @@ impl State {
             failures: 0,
             failure: None,
             is_failing: false,
+            are_ranges_doubted: false,
             refusal: None,
             arrival: RateEstimator::new(RateEstimator::WINDOW),
             arrived_at: Tick::ZERO,
@@ -128,6 +131,20 @@ impl State {
             accessed_unix,
             pinned,
         }
+    }
+
+    /// Bytes a second that came when any came last.
+    pub(crate) fn arrival_rate(&self) -> Option<u64> {
+        self.arrival.rate()
+    }
+
+    /// Whether what has come of a file whose length nobody told is all of it, where its origin says now that it is
+    /// `total_len` bytes long.
+    pub(crate) fn ends_at(&self, total_len: u64) -> bool {
+        let last = self.readable.iter().last();
+        self.meta.is_some()
+            && self.total_len().is_none()
+            && last.is_none_or(|last| last.end() <= total_len)
     }
 
     pub(crate) fn total_len(&self) -> Option<u64> {

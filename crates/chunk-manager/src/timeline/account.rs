@@ -64,6 +64,11 @@ impl RunAccount {
         self.has_competed.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is neither a stripe nor a hedge of another run.
+    pub(crate) const fn is_main(&self) -> bool {
+        matches!(self.role, Role::Main)
+    }
+
     pub(crate) fn has_competed(&self) -> bool {
         self.has_competed.load(Ordering::Relaxed)
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chunk_core::{ETag, LastModified, Representation};
 use chunk_ports::{
-    Condition, FetchError, FetchRequest, FetchedBody, RefusalFields, Secret, Verdict, Wanted,
+    Condition, FetchError, FetchRequest, FetchedBody, RangeSupport, RefusalFields, Secret, Verdict,
+    Wanted,
 };
 use futures_util::stream;
 
@@ -73,7 +74,12 @@ fn whole(
     };
     let now = representation(answer, length);
     check(request, answer, &now, media_expected)?;
-    Ok(body(answer, now, 0, length, false))
+    let says_ranges = field(answer, "accept-ranges") == Some("bytes");
+    let ranges = match request.wanted {
+        Wanted::Span { start: 0, .. } if says_ranges && length.is_some() => RangeSupport::Claimed,
+        _ => RangeSupport::Ignored,
+    };
+    Ok(body(answer, now, 0, length, ranges))
 }
 
 fn part(
@@ -89,14 +95,14 @@ fn part(
             start: asked,
             end: until,
         } => start == asked && until.is_none_or(|until| end <= until),
-        Wanted::Suffix { len } => end == total && end - start <= len,
+        Wanted::Suffix { len } => Some(end) == total && end - start <= len,
     };
     if !fits {
         return Err(refused("another range than asked for"));
     }
-    let now = representation(answer, Some(total));
+    let now = representation(answer, total);
     check(request, answer, &now, media_expected)?;
-    Ok(body(answer, now, start, Some(end), true))
+    Ok(body(answer, now, start, Some(end), RangeSupport::Served))
 }
 
 fn check(
@@ -143,13 +149,13 @@ fn body(
     representation: Representation,
     start: u64,
     end: Option<u64>,
-    accepts_ranges: bool,
+    ranges: RangeSupport,
 ) -> Answered {
     Answered::Body(FetchedBody {
         representation,
         start,
         end,
-        accepts_ranges,
+        ranges,
         verdict: verdict(answer),
         body: Box::pin(stream::empty()),
     })
@@ -186,13 +192,17 @@ fn verdict(answer: &Answer) -> Verdict {
     }
 }
 
-/// Start, end (exclusive) and total of `bytes a-b/n`.
-fn content_range(text: &str) -> Option<(u64, u64, u64)> {
+/// Start, end (exclusive) and total of `bytes a-b/n`, or `bytes a-b/*`.
+fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    let total = total.parse().ok()?;
-    (first <= last && last < total).then_some((first, last + 1, total))
+    let total = match total {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    let fits = first <= last && total.is_none_or(|total| last < total);
+    fits.then_some((first, last + 1, total))
 }
 
 fn field<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {

@@ -38,6 +38,7 @@ macro_rules! fetcher_conformance {
             dropping_the_call_ends_the_transfer,
             what_is_not_polled_is_not_read,
             fault01_a_200_to_a_range_starts_at_0_and_says_so,
+            a_whole_that_was_asked_for_tells_nothing_against_ranges,
             fault02_a_part_with_a_wrong_or_no_range_is_refused,
             trap10_a_part_of_another_file_is_not_continued,
             fault03_short_body_is_interrupted_and_resumed_exactly,

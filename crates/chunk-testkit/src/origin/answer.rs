@@ -143,6 +143,14 @@ impl Answer {
                     self.set_field("Content-Range", &text);
                 }
             }
+            Fault::NoTotal => {
+                if self.status == 206
+                    && let AnswerBody::Content { start, len } = self.body
+                {
+                    let text = format!("bytes {start}-{}/*", start + len - 1);
+                    self.set_field("Content-Range", &text);
+                }
+            }
             Fault::CutAfter { bytes, how } => self.cut = Some((*bytes, *how)),
             Fault::LongerThanRange { by } => {
                 if let AnswerBody::Content { start, len } = self.body {

@@ -32,6 +32,8 @@ pub enum Fault {
     ContentRange(String),
     /// A 206 whose `Content-Range` names this total.
     WrongTotal(u64),
+    /// A 206 whose `Content-Range` leaves the total open (`*`).
+    NoTotal,
     /// The body ends after this many bytes.
     CutAfter {
         /// How many.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chunk_ports::{ChunkFetcher, Condition, FetchError, FetchOutcome, Wanted};
+use chunk_ports::{ChunkFetcher, Condition, FetchError, FetchOutcome, RangeSupport, Wanted};
 use futures_util::StreamExt;
 
 use super::{FILM, LEN, asked, assert_bytes, body, continued, failure, film, soon, span};
@@ -17,7 +17,7 @@ pub async fn a_range_comes_right_and_says_what_it_is<F: ChunkFetcher + ?Sized>(
         let fetched = body(fetcher, span(start, end)).await;
         assert_eq!(fetched.representation, film());
         assert_eq!(fetched.end, Some(end));
-        assert!(fetched.accepts_ranges);
+        assert_eq!(fetched.ranges, RangeSupport::Served);
         assert!(fetched.verdict.storable);
         assert_bytes(fetched, 1, start, end).await;
     }
@@ -143,6 +143,26 @@ pub async fn a_body_without_length_ends_well<F: ChunkFetcher + ?Sized>(
     let whole = body(fetcher, span(100, 5000)).await;
     assert_eq!((whole.end, whole.representation.total_len), (None, None));
     assert_bytes(whole, 1, 0, LEN).await;
+}
+
+/// A server may answer `bytes=0-` with a 200: the bytes are the same. Whether it serves other ranges, it says.
+pub async fn a_whole_that_was_asked_for_tells_nothing_against_ranges<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    let everything = Wanted::Span {
+        start: 0,
+        end: None,
+    };
+    for condition in [Condition::Any, Condition::Continue(film())] {
+        world.fault(FILM, When::Next, Fault::IgnoreRange);
+        let fetched = body(fetcher, asked(everything, condition)).await;
+        assert_eq!(fetched.ranges, RangeSupport::Claimed);
+        assert_bytes(fetched, 1, 0, LEN).await;
+    }
+    world.put(OriginObject::new(FILM, LEN).without_ranges());
+    let fetched = body(fetcher, asked(everything, Condition::Any)).await;
+    assert_eq!(fetched.ranges, RangeSupport::Ignored);
 }
 
 /// `Cache-Control` decides what may be kept, and for how long.
