@@ -4,6 +4,7 @@ use std::error::Error;
 
 use chunk_ports::{BackendError, FetchError};
 
+use crate::answer::refused;
 use crate::redirect::not_public;
 use crate::wire::WireError;
 
@@ -21,6 +22,9 @@ pub(crate) fn before_head(error: WireError, side: Side) -> FetchError {
     if matches!(error, WireError::NotPublic) {
         return not_public();
     }
+    if matches!(error, WireError::TwoEnds) {
+        return two_ends();
+    }
     let is_unconnected = matches!(
         error,
         WireError::Lookup(_)
@@ -33,6 +37,11 @@ pub(crate) fn before_head(error: WireError, side: Side) -> FetchError {
         Side::Origin if is_unconnected => FetchError::NoConnection(source),
         _ => FetchError::Unreachable(source),
     }
+}
+
+/// An answer's framing says two things.
+pub(crate) fn two_ends() -> FetchError {
+    refused("a length and a transfer coding at once")
 }
 
 /// Why a body broke off.

@@ -115,13 +115,13 @@ impl HttpFetcherBuilder {
 impl ChunkFetcher for HttpFetcher {
     async fn fetch(&self, request: FetchRequest) -> Result<FetchOutcome, FetchError> {
         let origin = self.origin(request.resource.key.origin())?;
-        let url = origin.url(&request.resource)?;
-        let media_expected = is_media_path(url.path());
+        let stable = origin.place(&request.resource)?;
+        let media_expected = is_media_path(stable.url.path());
         let mut range = request::fields(request.wanted, &request.condition)?;
         let own_fields = origin.own_fields(&request.resource);
         let permit = permit(origin).await?;
 
-        let asked = origin.asked(&url, &request.resource);
+        let asked = origin.asked(&stable, &request.resource);
         let remembered = match request.condition {
             Condition::Continue(_) => origin.memo.recall(&asked),
             _ => None,
@@ -134,7 +134,7 @@ impl ChunkFetcher for HttpFetcher {
             Ok(Some(reached)) => reached,
             Ok(None) => {
                 origin.memo.forget(&asked);
-                ask(origin, Place::stable(url.clone()), &own_fields, &range).await?
+                ask(origin, stable.clone(), &own_fields, &range).await?
             }
             Err(error) => {
                 origin.memo.forget(&asked);
@@ -144,7 +144,7 @@ impl ChunkFetcher for HttpFetcher {
         let reached = if is_of_empty_file(&reached.answer, &request) {
             // Such an answer says nothing of the file but that it has no bytes. Without the range it is described.
             range.remove(RANGE);
-            ask(origin, Place::stable(url), &own_fields, &range).await?
+            ask(origin, stable, &own_fields, &range).await?
         } else {
             reached
         };
@@ -283,7 +283,8 @@ async fn ask(
         };
         place.left_origin |= side == Side::Elsewhere;
         fields.extend(range.clone());
-        let asked = transport.ask(&place.url, fields);
+        let target = place.target();
+        let asked = transport.ask(&place.url, &target, fields);
         let answer = tokio::time::timeout(origin.config.head_timeout, asked)
             .await
             .map_err(|_| FetchError::Unreachable("no answer in time".into()))?
@@ -306,11 +307,12 @@ async fn ask(
             .ok_or_else(|| refused("a redirect to nowhere"))?;
         // The origin's own place is allowed wherever it is; anything else is checked.
         let unchecked = redirect::target(&place.url, location, Reach::Anywhere)?;
-        place.url = if origin.is_own(&unchecked) {
+        let url = if origin.is_own(&unchecked) {
             unchecked
         } else {
             redirect::target(&place.url, location, reach)?
         };
+        place.redirect(url, location);
     }
     Err(refused("more redirects than are followed"))
 }

@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Body;
 
 use crate::body::CheckedBody;
-use crate::failure::{before_forwarded_head, within_forwarded_body};
+use crate::failure::{before_forwarded_head, two_ends, within_forwarded_body};
 use crate::fetcher::{HttpFetcher, permit};
+use crate::wire::has_two_ends;
 
 /// What a client may tell the origin. Credentials travel as the resource's `authorization`, cookies not at all.
 const REQUEST_FIELDS: &[&str] = &[
@@ -60,7 +61,7 @@ const ANSWER_FIELDS: &[&str] = &[
 impl OriginForward for HttpFetcher {
     async fn forward(&self, request: ForwardRequest) -> Result<ForwardResponse, FetchError> {
         let origin = self.origin(request.resource.key.origin())?;
-        let url = origin.url(&request.resource)?;
+        let url = origin.place(&request.resource)?.url;
         let method = Method::from_bytes(request.method.as_bytes())
             .ok()
             .filter(|method| {
@@ -83,6 +84,9 @@ impl OriginForward for HttpFetcher {
         }
         // No limit to the head's time: a long upload comes before it.
         let answer = asked.send().await.map_err(before_forwarded_head)?;
+        if has_two_ends(answer.headers()) {
+            return Err(two_ends());
+        }
         let headers = ANSWER_FIELDS
             .iter()
             .flat_map(|name| {

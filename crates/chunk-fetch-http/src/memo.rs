@@ -5,6 +5,7 @@
 //! question is one to the stable URL. It is in memory only, because redirects carry signatures.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,24 +22,59 @@ const MOST: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) url: Url,
+    /// The query as whoever made the URL wrote it, because it may be signed: the URL's own has `%27` for `'`.
+    pub(crate) query: Option<String>,
     /// Whether somewhere else than the origin has had a say in the URL.
     pub(crate) left_origin: bool,
 }
 
 impl Place {
-    /// The stable URL.
-    pub(crate) const fn stable(url: Url) -> Self {
+    /// The stable URL, written as `text`.
+    pub(crate) fn stable(url: Url, text: &str) -> Self {
         Self {
             url,
+            query: query_of(text),
             left_origin: false,
+        }
+    }
+
+    /// Takes `url`, which `location` names seen from here.
+    pub(crate) fn redirect(&mut self, url: Url, location: &str) {
+        // A reference without anything before its fragment is the same document (RFC 3986, 4.4).
+        if !location.split('#').next().unwrap_or_default().is_empty() {
+            self.query = query_of(location);
+        }
+        self.url = url;
+    }
+
+    /// What the request line asks for.
+    pub(crate) fn target(&self) -> String {
+        match &self.query {
+            Some(query) => format!("{}?{query}", self.url.path()),
+            None => self.url.path().to_owned(),
         }
     }
 }
 
-/// Whose redirect: the stable URL, and the credentials it was asked with.
+/// The query of a URL or reference, but for what no request line can hold.
+fn query_of(text: &str) -> Option<String> {
+    let (_, query) = text.split('#').next()?.split_once('?')?;
+    let mut written = String::with_capacity(query.len());
+    for byte in query.bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>".contains(&byte) {
+            written.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(written, "%{byte:02X}");
+        }
+    }
+    Some(written)
+}
+
+/// Whose redirect: what the origin was asked for, and with which credentials.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Asked {
-    pub(crate) url: String,
+    pub(crate) target: String,
     pub(crate) authorization: Option<String>,
 }
 
@@ -89,13 +125,43 @@ mod tests {
 
     fn asked(n: usize) -> Asked {
         Asked {
-            url: format!("http://media.example/{n}"),
+            target: format!("/{n}"),
             authorization: None,
         }
     }
 
     fn place() -> Place {
-        Place::stable(Url::parse("http://cdn.example/").unwrap())
+        let text = "http://cdn.example/";
+        Place::stable(Url::parse(text).unwrap(), text)
+    }
+
+    #[test]
+    fn a_query_is_asked_for_as_it_was_written() {
+        for (text, target) in [
+            ("http://h/a'b?q=it's", "/a'b?q=it's"),
+            ("http://h/?q=%27&r='", "/?q=%27&r='"),
+            ("http://h/?", "/?"),
+            ("http://h/?a?b#c?d", "/?a?b"),
+            ("http://h/?{|}`^[]\\", "/?{|}`^[]\\"),
+            ("http://h/?\"<> ä", "/?%22%3C%3E%20%C3%A4"),
+            ("http://h", "/"),
+        ] {
+            assert_eq!(
+                Place::stable(Url::parse(text).unwrap(), text).target(),
+                target
+            );
+        }
+        let mut place = place();
+        for (location, target) in [
+            ("/b?s='", "/b?s='"),
+            ("#c", "/b?s='"),
+            ("?t='%27", "/b?t='%27"),
+            ("d", "/d"),
+        ] {
+            let url = place.url.join(location).unwrap();
+            place.redirect(url, location);
+            assert_eq!(place.target(), target, "{location}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

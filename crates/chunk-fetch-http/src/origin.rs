@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::config::{BuildError, OriginConfig};
 use crate::freshness::Policy;
 use crate::lookup::{Lookup, Reach, Resolver};
-use crate::memo::{Asked, Memo};
+use crate::memo::{Asked, Memo, Place};
 use crate::tls::TlsSetup;
 use crate::wire::{Connector, Transport};
 
@@ -81,8 +81,8 @@ impl Origin {
         })
     }
 
-    /// The URL of a resource: base and target joined as texts.
-    pub(crate) fn url(&self, resource: &Resource) -> Result<Url, FetchError> {
+    /// Where a resource is: base and target joined as texts.
+    pub(crate) fn place(&self, resource: &Resource) -> Result<Place, FetchError> {
         let forbidden = |reason: &str| FetchError::Forbidden {
             reason: reason.to_owned(),
         };
@@ -101,17 +101,18 @@ impl Origin {
         if !below {
             return Err(forbidden("the target leaves the origin's path"));
         }
-        Ok(url)
+        Ok(Place::stable(url, target))
     }
 
-    /// What a redirect of `url` is remembered under: credentials may lead elsewhere.
-    pub(crate) fn asked(&self, url: &Url, resource: &Resource) -> Asked {
+    /// What a redirect of `stable` is remembered under: credentials may lead elsewhere.
+    pub(crate) fn asked(&self, stable: &Place, resource: &Resource) -> Asked {
         let forwarded = resource
             .authorization
             .as_ref()
             .filter(|_| self.config.forward_authorization);
         Asked {
-            url: url.as_str().to_owned(),
+            // Of this origin, so that scheme and host need not be told apart.
+            target: stable.target(),
             authorization: forwarded.map(|secret| secret.expose().to_owned()),
         }
     }

@@ -48,6 +48,15 @@ async fn text(mut response: ForwardResponse) -> String {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault44_an_answer_that_says_twice_where_it_ends_is_not_passed_on() {
+    let (origin, forward) = origin().await;
+    origin.put(OriginObject::new("film.mkv", 1000).header("Content-Length", "10"));
+    origin.fault("film.mkv", When::Next, Fault::Chunked);
+    let error = forward.forward(request("DELETE", &[], &[])).await;
+    assert!(matches!(error, Err(FetchError::Refused { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_goes_up_with_its_length_and_the_answer_comes_back() {
     let (origin, forward) = origin().await;
     let sent = request(

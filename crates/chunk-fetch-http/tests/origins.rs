@@ -135,6 +135,41 @@ async fn the_base_url_keeps_its_path_and_its_user_becomes_a_basic_authorization(
 }
 
 #[tokio::test(start_paused = true)]
+async fn trap17_a_query_reaches_the_origin_as_it_came() {
+    let origin = origin().await;
+    let fetcher = fetcher(OriginConfig::new(origin.url()));
+    for target in ["/film.mkv?q=it's&r=%27&s={|}^`[]", "/film.mkv?"] {
+        fetch(&fetcher, target, 0, 10).await.unwrap();
+        assert_eq!(origin.journal().last().unwrap().target, target);
+    }
+    // A place that the origin leads to has made its query no less for itself.
+    origin.fault(
+        "film.mkv",
+        When::Nth(3),
+        Fault::redirect("/film.mkv?sig=a'b%27"),
+    );
+    fetch(&fetcher, "/film.mkv?q='", 0, 10).await.unwrap();
+    assert_eq!(
+        origin.journal().last().unwrap().target,
+        "/film.mkv?sig=a'b%27"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault44_an_answer_that_says_twice_where_it_ends_is_refused() {
+    let origin = origin().await;
+    origin.put(OriginObject::new("two.mkv", 10_000).header("Content-Length", "10"));
+    origin.fault("two.mkv", When::Always, Fault::Chunked);
+    let fetcher = fetcher(OriginConfig::new(origin.url()));
+    let error = fetch(&fetcher, "/two.mkv", 0, 100).await.unwrap_err();
+    assert!(matches!(error, FetchError::Refused { .. }), "{error:?}");
+    assert!(!error.is_retryable());
+    // Nothing is asked for on that connection again.
+    fetch(&fetcher, "/film.mkv", 0, 10).await.unwrap();
+    assert_eq!(origin.journal().last().unwrap().connection, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clients_authorization_is_forwarded_only_where_that_is_configured() {
     let origin = origin().await;
     let mut config = OriginConfig::new(origin.url());

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as _;
@@ -50,10 +50,15 @@ impl Transport {
         }
     }
 
-    /// Asks for `url` and waits for the answer's head.
-    pub(crate) async fn ask(&self, url: &Url, fields: HeaderMap) -> Result<Answer, WireError> {
+    /// Asks the host of `url` for `target` and waits for the answer's head.
+    pub(crate) async fn ask(
+        &self,
+        url: &Url,
+        target: &str,
+        fields: HeaderMap,
+    ) -> Result<Answer, WireError> {
         let place = Place::of(url);
-        let mut request = request(url, fields)?;
+        let mut request = request(url, target, fields)?;
         loop {
             let (mut line, is_new) = match self.pool.take(&place) {
                 Some(line) => (line, false),
@@ -62,6 +67,9 @@ impl Transport {
             match send(&mut line, request).await {
                 Ok(answer) => {
                     let (head, body) = answer.into_parts();
+                    if has_two_ends(&head.headers) {
+                        return Err(WireError::TwoEnds);
+                    }
                     return Ok(Answer {
                         head,
                         body: WireBody {
@@ -95,11 +103,13 @@ impl Transport {
     }
 }
 
-fn request(url: &Url, fields: HeaderMap) -> Result<Request<Empty<Bytes>>, WireError> {
-    let target = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
-    };
+/// Whether an answer says twice where it ends: somebody between us and the origin may have believed the other one,
+/// and then what comes next is not ours (RFC 9112, 6.3).
+pub(crate) fn has_two_ends(fields: &HeaderMap) -> bool {
+    fields.contains_key(TRANSFER_ENCODING) && fields.contains_key(CONTENT_LENGTH)
+}
+
+fn request(url: &Url, target: &str, fields: HeaderMap) -> Result<Request<Empty<Bytes>>, WireError> {
     let mut request = Request::get(target).body(Empty::new())?;
     *request.headers_mut() = fields;
     let host = url.host_str().unwrap_or_default();

@@ -11,7 +11,7 @@ mod socket;
 mod window;
 
 pub(crate) use connect::Connector;
-pub(crate) use exchange::{Answer, Transport};
+pub(crate) use exchange::{Answer, Transport, has_two_ends};
 
 /// Why there is no answer, or no more of it.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,8 @@ pub(crate) enum WireError {
     Http(#[from] hyper::Error),
     #[error("the connection closed before an answer")]
     Closed,
+    #[error("the answer has a length and a transfer coding")]
+    TwoEnds,
     #[error("the request cannot be written")]
     Request(#[from] http::Error),
 }
@@ -44,6 +46,7 @@ impl WireError {
             Self::Connect(_) => "no connection",
             Self::Tls(_) => "no TLS connection",
             Self::ConnectTimeout => "no connection in time",
+            Self::TwoEnds => "the answer has a length and a transfer coding",
             Self::Http(_) | Self::Closed | Self::Request(_) => "the connection broke",
         }
     }
