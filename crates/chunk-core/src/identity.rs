@@ -1,6 +1,6 @@
 //! What makes an entry the same entry.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
@@ -40,7 +40,11 @@ number!(EntryId);
 number!(GenerationId);
 
 /// Query parameters that sign a URL rather than name a resource, by their usual names. A name that ends
-/// in `*` stands for every name with that beginning. Compared without regard to case.
+/// in `*` stands for every name with that beginning; `name&other` stands for `name` in a query that has `other` as
+/// well. Compared without regard to case, after decoding what needed no percent-encoding.
+///
+/// Names that as often say which file is meant (`key`, `hash`, `id`, a lone `md5`) are not here: leaving them out would
+/// make one file of two.
 pub const DEFAULT_SIGNATURE_PARAMETERS: &[&str] = &[
     "x-amz-*",
     "x-goog-*",
@@ -63,6 +67,12 @@ pub const DEFAULT_SIGNATURE_PARAMETERS: &[&str] = &[
     "api_key",
     "apikey",
     "x-plex-token",
+    "password",
+    "passwd",
+    "secret",
+    "client_secret",
+    // nginx, ngx_http_secure_link_module.
+    "md5&expires",
 ];
 
 /// What a query that is only known as a hash begins with.
@@ -129,10 +139,10 @@ impl CacheKey {
         }
         let mut kept = String::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+            let name = name_of(pair);
             if !signature_parameters
                 .iter()
-                .any(|listed| names(listed.as_ref(), name))
+                .any(|listed| names(listed.as_ref(), &name, query))
             {
                 if !kept.is_empty() {
                     kept.push('&');
@@ -232,7 +242,33 @@ impl fmt::Debug for CacheKey {
     }
 }
 
-fn names(listed: &str, name: &str) -> bool {
+/// The name of a query's parameter, as whoever evaluates the query reads it.
+fn name_of(pair: &str) -> Cow<'_, str> {
+    let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+    if !name.contains('%') {
+        return Cow::Borrowed(name);
+    }
+    let mut decoded = String::with_capacity(name.len());
+    match decode_unreserved(name, &mut decoded) {
+        Some(()) => Cow::Owned(decoded),
+        None => Cow::Borrowed(name),
+    }
+}
+
+/// Whether `listed` means the parameter `name` of `query`.
+fn names(listed: &str, name: &str, query: &str) -> bool {
+    match listed.split_once('&') {
+        Some((listed, beside)) => {
+            is_named(listed, name)
+                && query
+                    .split('&')
+                    .any(|pair| is_named(beside, &name_of(pair)))
+        }
+        None => is_named(listed, name),
+    }
+}
+
+fn is_named(listed: &str, name: &str) -> bool {
     match listed.strip_suffix('*') {
         Some(prefix) => name
             .get(..prefix.len())
