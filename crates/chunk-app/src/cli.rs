@@ -70,7 +70,7 @@ pub(crate) struct Serve {
     #[arg(
         long = "host",
         value_name = "NAME",
-        env = "CHUNKD_HOSTS",
+        env = "CHUNKD_HOST",
         value_delimiter = ' '
     )]
     pub(crate) hosts: Vec<String>,
@@ -219,6 +219,30 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// What is set wrongly is not noticed: a variable that nobody reads is no error.
+    #[test]
+    fn each_variable_is_named_as_its_flag() {
+        /// What one call wants, and no installation.
+        const OF_ONE_CALL: &[&str] = &["json", "repair", "all", "help", "version"];
+        let command = Cli::command();
+        let commands = command.get_subcommands().chain([&command]);
+        let mut named = 0;
+        for argument in commands.flat_map(clap::Command::get_arguments) {
+            let Some(flag) = argument.get_long() else {
+                continue;
+            };
+            let variable = argument.get_env().and_then(std::ffi::OsStr::to_str);
+            if OF_ONE_CALL.contains(&flag) {
+                assert_eq!(variable, None, "--{flag}");
+                continue;
+            }
+            let expected = format!("CHUNKD_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(variable, Some(&*expected), "--{flag}");
+            named += 1;
+        }
+        assert!(named >= 14, "{named}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::wire::{
     ActivityReport, BadBlockReport, EntryReport, EvictAnswer, EvictOrder, FetchEvent, FetchOrder,
     JobReport, OriginReport, PinAnswer, PinOrder, QueueReport, SCHEMA, StatusReport, VerifyAnswer,
-    VerifyOrder, WhyAnswer, WhyOrder, WhyReport, state_and_reason,
+    VerifyOrder, WhyAnswer, WhyOrder, WhyReport, queued_bytes, state_and_reason,
 };
 
 /// The orders.
@@ -74,7 +74,7 @@ impl Control for Local {
             stored_bytes: entries.iter().map(|entry| entry.recorded_bytes).sum(),
             queue: QueueReport {
                 entries: queued.clone().count() as u64,
-                bytes: queued.map(|entry| entry.queued_bytes).sum(),
+                bytes: queued.filter_map(queued_bytes).sum(),
                 transfers: statistics.active_runs,
             },
             activity: ActivityReport::new(&statistics, &manager.tally(), &entries),
@@ -89,7 +89,7 @@ impl Control for Local {
             .map(|entry| JobReport {
                 path: entry.key.to_string(),
                 state: state_and_reason(&entry.state).0.to_owned(),
-                queued_bytes: entry.queued_bytes,
+                queued_bytes: queued_bytes(entry),
                 recorded_bytes: entry.recorded_bytes,
                 total_bytes: entry.total_len,
             })

@@ -60,7 +60,7 @@ pub(crate) fn status(report: &StatusReport) -> String {
     lines.push(format!(
         "{} of files here, {} queued, {} transfers at {}/s",
         approximate_size(report.stored_bytes),
-        approximate_size(report.queue.bytes),
+        queued(report),
         report.queue.transfers,
         approximate_size(activity.download_bytes_per_second),
     ));
@@ -77,6 +77,20 @@ pub(crate) fn status(report: &StatusReport) -> String {
         lines.push("THE CACHE CANNOT BE WRITTEN TO; players are served from the origin".to_owned());
     }
     lines.join("\n")
+}
+
+/// What is queued in all, as far as lengths are known.
+fn queued(report: &StatusReport) -> String {
+    let known = approximate_size(report.queue.bytes);
+    let unknown = report
+        .entries
+        .iter()
+        .filter(|entry| entry.queued_bytes.is_none());
+    match unknown.count() {
+        0 => known,
+        1 => format!("{known} and a file of unknown length"),
+        files => format!("{known} and {files} files of unknown length"),
+    }
 }
 
 fn row(entry: &EntryReport) -> [String; 7] {
@@ -98,10 +112,10 @@ fn row(entry: &EntryReport) -> [String; 7] {
             .coverage_percent
             .map_or_else(absent, |percent| format!("{percent:.1} %")),
         entry.total_bytes.map_or_else(absent, approximate_size),
-        if entry.queued_bytes == 0 {
-            absent()
-        } else {
-            approximate_size(entry.queued_bytes)
+        match entry.queued_bytes {
+            Some(0) => absent(),
+            Some(bytes) => approximate_size(bytes),
+            None => "all of it".to_owned(),
         },
         entry
             .download_bytes_per_second
@@ -211,6 +225,24 @@ mod tests {
         }
     }
 
+    fn film() -> EntryReport {
+        EntryReport {
+            path: "/film.mkv".to_owned(),
+            state: "not_started".to_owned(),
+            reason: None,
+            total_bytes: Some(3 << 20),
+            recorded_bytes: 1 << 20,
+            readable_bytes: 1 << 20,
+            queued_bytes: Some(0),
+            coverage_percent: Some(33.3),
+            pinned: true,
+            readers: 2,
+            content_type: None,
+            accessed_unix: 0,
+            download_bytes_per_second: None,
+        }
+    }
+
     #[test]
     fn an_empty_cache_says_so() {
         let text = status(&report(Vec::new()));
@@ -219,22 +251,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_queued_of_a_file_of_unknown_length_is_no_number() {
+        let entry = |queued_bytes| EntryReport {
+            queued_bytes,
+            total_bytes: None,
+            ..film()
+        };
+        let mut report = report(vec![entry(None), entry(Some(0))]);
+        report.queue.bytes = 3 << 20;
+        let text = status(&report);
+        assert!(text.lines().nth(1).unwrap().contains("all of it"), "{text}");
+        assert!(
+            !text.lines().nth(2).unwrap().contains("all of it"),
+            "{text}"
+        );
+        assert!(
+            text.contains("3.0 MiB and a file of unknown length queued"),
+            "{text}"
+        );
+        report.entries.push(entry(None));
+        assert!(status(&report).contains("and 2 files of unknown length queued"));
+    }
+
+    #[test]
     fn an_entry_is_one_line() {
-        let text = status(&report(vec![EntryReport {
-            path: "/film.mkv".to_owned(),
-            state: "not_started".to_owned(),
-            reason: None,
-            total_bytes: Some(3 << 20),
-            recorded_bytes: 1 << 20,
-            readable_bytes: 1 << 20,
-            queued_bytes: 0,
-            coverage_percent: Some(33.3),
-            pinned: true,
-            readers: 2,
-            content_type: None,
-            accessed_unix: 0,
-            download_bytes_per_second: None,
-        }]));
+        let text = status(&report(vec![film()]));
         let line = text.lines().nth(1).unwrap();
         for part in [
             "/film.mkv",

@@ -56,7 +56,8 @@ pub(crate) struct EntryReport {
     pub(crate) total_bytes: Option<u64>,
     pub(crate) recorded_bytes: u64,
     pub(crate) readable_bytes: u64,
-    pub(crate) queued_bytes: u64,
+    /// Nothing where a file is queued whose length nobody knows yet.
+    pub(crate) queued_bytes: Option<u64>,
     /// Recorded bytes in per cent of all, rounded down to a tenth: 100 only when nothing is missing.
     pub(crate) coverage_percent: Option<f64>,
     pub(crate) pinned: bool,
@@ -69,6 +70,7 @@ pub(crate) struct EntryReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct QueueReport {
     pub(crate) entries: u64,
+    /// Of files of known length.
     pub(crate) bytes: u64,
     pub(crate) transfers: u64,
 }
@@ -238,9 +240,15 @@ pub(crate) struct Refusal {
 pub(crate) struct JobReport {
     pub(crate) path: String,
     pub(crate) state: String,
-    pub(crate) queued_bytes: u64,
+    /// Nothing where a file is queued whose length nobody knows yet.
+    pub(crate) queued_bytes: Option<u64>,
     pub(crate) recorded_bytes: u64,
     pub(crate) total_bytes: Option<u64>,
+}
+
+/// How many bytes of a file are queued; an order for a whole file of unknown length has no number of them.
+pub(crate) fn queued_bytes(entry: &EntryStatus) -> Option<u64> {
+    (entry.queued_bytes == 0 || entry.total_len.is_some()).then_some(entry.queued_bytes)
 }
 
 impl From<&EntryStatus> for EntryReport {
@@ -253,7 +261,7 @@ impl From<&EntryStatus> for EntryReport {
             total_bytes: entry.total_len,
             recorded_bytes: entry.recorded_bytes,
             readable_bytes: entry.readable_bytes,
-            queued_bytes: entry.queued_bytes,
+            queued_bytes: queued_bytes(entry),
             coverage_percent: entry
                 .total_len
                 .map(|total| percent(entry.recorded_bytes, total)),
