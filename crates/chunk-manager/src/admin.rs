@@ -243,6 +243,12 @@ impl ChunkManager {
             .as_ref()
             .filter(|_| rest == Some(Rest::Hopeless))
             .and_then(|live| self.inner.never_fits(live));
+        // What was ordered and never there has nothing else to be known by.
+        let withdrawn = if current.is_none() && live.as_ref().is_none_or(|_| is_probing) {
+            self.inner.jobs().withdrawn(record.id)
+        } else {
+            None
+        };
         let state = if total_len.is_some_and(|len| recorded >= len) {
             EntryState::Complete
         } else if is_probing && activity.is_fetching {
@@ -259,6 +265,8 @@ impl ChunkManager {
             EntryState::Downloading
         } else if let Some(error) = failure {
             EntryState::Failed(error.to_string().into())
+        } else if let Some(why) = withdrawn {
+            EntryState::Failed(why)
         } else if readable == 0 {
             EntryState::NotStarted
         } else {

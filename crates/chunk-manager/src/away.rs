@@ -24,6 +24,12 @@ impl Inner {
     pub(crate) fn order_unanswered(self: &Arc<Self>, live: &Arc<Live>, error: &OpenError) {
         if !error.may_pass() {
             self.jobs().answered(live.entry);
+            // Had it answered when the order was given, there would be none. Where bytes of the file are here, it may
+            // only be away for a moment.
+            let was_ever_there = live.lock().meta.is_some();
+            if matches!(error, OpenError::NotFound { .. }) && !was_ever_there {
+                self.withdraw(live, error);
+            }
             return;
         }
         let Some(times) = self.jobs().unanswered(live.entry) else {
@@ -52,29 +58,26 @@ impl Inner {
             .for_each(|live| self.resume_jobs(&live));
     }
 
-    /// The origin has told that nothing of it may be kept: an order that was taken before anybody could know is
-    /// withdrawn.
-    pub(crate) fn withdraw_unstorable(&self, live: &Live) {
+    /// An order that was taken before anybody could know turns out to be one that can never be carried out: there is
+    /// no such file, or nothing of it may be kept. It is withdrawn, and status tells why.
+    pub(crate) fn withdraw(&self, live: &Live, error: &OpenError) {
         let Some(whole) = ByteRange::try_new(0, u64::MAX) else {
             return;
         };
-        if !self.jobs().remove(live.entry, whole) {
+        let why: Arc<str> = error.to_string().into();
+        if !self.jobs().withdraw(live.entry, Arc::clone(&why)) {
             return;
         }
         self.dirty.mark_jobs(live.entry);
         self.space.change();
-        let error = OpenError::NotStorable;
         tracing::warn!(key = %live.key, %error, "an order is withdrawn");
         live.tell_waits(whole, &Told::Failed(error.clone()));
         self.tell(Input::Cancelled {
             source: live.source,
             range: whole,
         });
-        self.events.publish(CacheEvent::range_failed(
-            Arc::clone(&live.key),
-            whole,
-            error.to_string().into(),
-        ));
+        self.events
+            .publish(CacheEvent::range_failed(Arc::clone(&live.key), whole, why));
     }
 }
 

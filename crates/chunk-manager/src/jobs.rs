@@ -1,6 +1,7 @@
 //! The durable part of what was asked for explicitly.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chunk_core::{ByteRange, DemandQueue, EntryId, Priority, RangeSet};
 use chunk_ports::{JobRange, JobRecord};
@@ -23,6 +24,8 @@ pub(crate) struct JobBook {
     refused: BTreeMap<EntryId, (u64, u32)>,
     /// Those whose origin does not answer: how often in a row it has not.
     unanswered: BTreeMap<EntryId, u32>,
+    /// Why jobs were withdrawn that nobody has heard of since they were taken.
+    withdrawn: BTreeMap<EntryId, Arc<str>>,
 }
 
 impl JobBook {
@@ -37,6 +40,7 @@ impl JobBook {
 
     /// Adds a job; returns whether that changed anything.
     pub(crate) fn add(&mut self, entry: EntryId, range: ByteRange, priority: Priority) -> bool {
+        self.withdrawn.remove(&entry);
         !self.queue.push(entry, range, priority).is_duplicate()
     }
 
@@ -69,6 +73,7 @@ impl JobBook {
     pub(crate) fn forget(&mut self, entry: EntryId) {
         self.queue.remove_key(entry);
         self.unanswered.remove(&entry);
+        self.withdrawn.remove(&entry);
         self.served.remove_key(entry);
     }
 
@@ -226,6 +231,20 @@ impl JobBook {
             .get(&entry)
             .copied()
             .filter(|_| self.has(entry))
+    }
+
+    /// Drops all jobs of the entry, which can never be done; returns whether there were any.
+    pub(crate) fn withdraw(&mut self, entry: EntryId, why: Arc<str>) -> bool {
+        let is_any = ByteRange::try_new(0, u64::MAX).is_some_and(|all| self.remove(entry, all));
+        if is_any {
+            self.withdrawn.insert(entry, why);
+        }
+        is_any
+    }
+
+    /// Why the entry's jobs were withdrawn, if they were.
+    pub(crate) fn withdrawn(&self, entry: EntryId) -> Option<Arc<str>> {
+        self.withdrawn.get(&entry).cloned()
     }
 
     /// The entries whose origin does not answer.

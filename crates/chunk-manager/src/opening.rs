@@ -244,6 +244,8 @@ impl Inner {
         let is_wanted = is_recorded
             || self.registry().contains_key(&live.key)
             || !self.jobs().rows(live.entry).is_empty()
+            // Somebody may come to see what has become of the order.
+            || self.jobs().withdrawn(live.entry).is_some()
             || live.lock().pinned;
         // An entry that the index could not be asked about is not in it.
         if is_wanted || Self::is_volatile(live.entry) {

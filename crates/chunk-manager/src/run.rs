@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::counters::add;
 use crate::driver::Command;
+use crate::error::OpenError;
 use crate::inner::{Inner, nonce};
 use crate::live::{Caching, Generation, Live, Meta, Reuse};
 use crate::timeline::RunAccount;
@@ -271,7 +272,7 @@ impl RunTask {
         } else {
             self.live.generation.send_replace(Generation::Unindexed);
             if !meta.storable {
-                self.inner.withdraw_unstorable(&self.live);
+                self.inner.withdraw(&self.live, &OpenError::NotStorable);
             }
             self.inner.tell(Input::WindowCapped {
                 source: self.live.source,

@@ -135,3 +135,74 @@ async fn fault11_what_a_player_would_be_told_of_for_good_is_still_refused() {
     assert!(matches!(error, OpenError::NotFound { .. }), "{error:?}");
     assert!(rig.store.jobs().await.unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn fault09_an_order_taken_blindly_for_a_file_that_is_not_there_ends_and_says_so() {
+    for status in [404, 410] {
+        let setup = setup(MIB);
+        let rig = setup.start().await;
+        rig.world.cut_line();
+        order(&rig.manager, OTHER).await.unwrap();
+        rig.world.fault(OTHER, When::Always, Fault::status(status));
+        rig.world.mend_line();
+        // The longest pause; and once more, to see that it does not come back.
+        for wait in [160, 3_600] {
+            seconds(wait).await;
+            let told = rig
+                .manager
+                .entry_status(&key(OTHER))
+                .await
+                .unwrap()
+                .unwrap();
+            let EntryState::Failed(reason) = told.state else {
+                panic!("{told:?} after {wait}");
+            };
+            assert!(reason.contains(&status.to_string()), "{reason}");
+            assert_eq!(told.queued_bytes, 0);
+            assert!(rig.store.jobs().await.unwrap().is_empty());
+            assert_eq!(rig.world.journal().requests_of(OTHER), 1);
+        }
+        // It is listed until somebody has seen it.
+        let mut all = rig.manager.status().await.unwrap();
+        all.retain(|entry| entry.key == key(OTHER));
+        assert_eq!(all.len(), 1);
+        rig.manager.evict(&key(OTHER)).await.unwrap();
+        assert!(
+            rig.manager
+                .entry_status(&key(OTHER))
+                .await
+                .unwrap()
+                .is_none()
+        );
+
+        // And it may be ordered again, and be there.
+        rig.world.put(OriginObject::new(OTHER, MIB));
+        rig.world.clear_faults(OTHER);
+        order(&rig.manager, OTHER).await.unwrap();
+        seconds(10).await;
+        assert_eq!(state(&rig, OTHER).await, EntryState::Complete);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault09_an_order_whose_file_was_there_outlasts_a_refusal() {
+    let rig = setup(8 * MIB).start().await;
+    let mut opened = rig.open(0, None).await;
+    read_exact(&mut opened.reader, 1, MIB).await;
+    drop(opened);
+    seconds(2).await;
+    rig.world.fault(FILM, When::Always, Fault::status(404));
+    let id = rig
+        .manager
+        .entry_status(&key(FILM))
+        .await
+        .unwrap()
+        .unwrap()
+        .id;
+    rig.manager
+        .request_chunk(id, 6, Priority::Medium)
+        .await
+        .unwrap();
+    seconds(60).await;
+    assert!(!rig.store.jobs().await.unwrap().is_empty());
+}

@@ -401,9 +401,10 @@ async fn fault13_a_stalled_transfer_goes_on_elsewhere() {
         "{:?}",
         asked.elapsed()
     );
-    // Nothing twice, but for what a second connection was tried with meanwhile.
+    // The stalled transfer is cut, and so may be those that were tried beside it.
     let twice = rig.world.journal().duplicate_bytes_of(FILM);
-    assert!(twice <= 256 * 1024, "{twice} bytes came twice");
+    let most = cost_of_cuts(&rig.world);
+    assert!(twice <= most, "{twice} of {most} bytes came twice");
 }
 
 #[tokio::test(start_paused = true)]
