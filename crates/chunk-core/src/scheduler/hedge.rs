@@ -108,7 +108,7 @@ impl Scheduler {
         if !is_next || run.is_hedged || run.suffix.is_some() {
             return None;
         }
-        let patience = source.round_trip.upper_bound()? + Self::CHANCE;
+        let patience = self.lines.of(source)?.round_trip.upper_bound()? + Self::CHANCE;
         let patience = if run.is_answered {
             patience.max(Self::STANDSTILL)
         } else {
@@ -177,8 +177,8 @@ impl Scheduler {
             && !late.is_answered
         {
             let (source, waited) = (late.source, late.waited(self.now));
-            if let Some(source) = self.sources.get_mut(&source) {
-                source.round_trip.record(waited);
+            if let Some(line) = self.line_of_mut(source) {
+                line.round_trip.record(waited);
             }
         }
         for loser in losers {

@@ -56,7 +56,7 @@ pub struct Config {
     /// How many runs may be in flight at once, at least 1.
     pub max_runs: usize,
     /// How many connections there may be to one origin, held ones included, whatever files they bring. Stripes are
-    /// only added while all origins together have fewer.
+    /// only added while it has fewer.
     pub max_connections: usize,
     /// The chunk size, for read-ahead in chunks while a rate is unknown.
     pub chunk_size: ChunkSize,

@@ -50,6 +50,7 @@
 mod background;
 mod hedge;
 mod interface;
+mod line;
 mod need;
 mod parallel;
 mod plan;
@@ -71,8 +72,10 @@ pub use interface::{
     Action, Config, Failure, Input, Level, OriginId, Outcome, ReaderId, Role, RunId, SourceId,
     Start,
 };
+use line::Lines;
 use need::Urgency;
 use reader::Reader;
+use rest::Junction;
 use run::{Phase, Run};
 use source::Source;
 
@@ -93,12 +96,10 @@ pub struct Scheduler {
     /// Heads of blocks that a run began in the middle of: fetched when nothing else is wanted, so that the
     /// blocks can be recorded.
     backfill: DemandQueue<SourceId>,
+    lines: Lines,
+    junction: Junction,
     /// Background work rests until then, because something critical was wanted a moment ago.
     quiet_until: Tick,
-    /// Copies and background work rest, because a player has too little ready.
-    is_resting: bool,
-    /// The source that has the line to itself, whose total rate is being measured.
-    measured: Option<SourceId>,
     /// When a player that rests is to be looked at again.
     rests_until: Tick,
     hedging: Hedging,
@@ -123,9 +124,9 @@ impl Scheduler {
             expectant: BTreeSet::new(),
             queue: DemandQueue::new(),
             backfill: DemandQueue::new(),
+            lines: Lines::new(),
+            junction: Junction::new(),
             quiet_until: Tick::ZERO,
-            is_resting: false,
-            measured: None,
             rests_until: Tick::NEVER,
             hedging: Hedging::new(config.hedged),
             background: {
@@ -155,6 +156,7 @@ impl Scheduler {
                 accepts_ranges,
                 present,
             } => {
+                self.lines.open(origin);
                 self.sources.entry(source).or_insert_with(|| {
                     Source::new(source, origin, total_len, accepts_ranges, present)
                 });

@@ -86,6 +86,8 @@ pub(super) struct Need {
     pub(super) rate: Option<u64>,
     /// How far several connections may read together.
     pub(super) wide_until: u64,
+    /// Since when its reader reads on without a seek.
+    pub(super) since: Tick,
 }
 
 impl Scheduler {
@@ -126,6 +128,7 @@ impl Scheduler {
                 end: None,
                 rate: None,
                 wide_until: u64::MAX,
+                since: reader.sought_at,
             });
         };
         let file_end = source.total_len.unwrap_or(u64::MAX);
@@ -186,6 +189,7 @@ impl Scheduler {
                 Some(_) => u64::MAX,
                 None => position.saturating_add(wide(reader.since_seek)),
             },
+            since: reader.sought_at,
         })
     }
 }

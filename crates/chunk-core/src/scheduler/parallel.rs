@@ -1,4 +1,4 @@
-//! How many connections a source is read over.
+//! How many connections an origin is read over.
 //!
 //! One, while one fills the line. Only trying shows whether it does: some origins limit each connection,
 //! and on a long path a single one never gets going. So once bytes arrive evenly the number is doubled, and
@@ -15,10 +15,9 @@
 
 use core::time::Duration;
 
-use super::Scheduler;
 use crate::Tick;
 
-/// What has been found out about one source.
+/// What has been found out about one line.
 #[derive(Debug)]
 pub(super) struct Parallel {
     /// How many connections it is read over while one want has the line.
@@ -29,6 +28,8 @@ pub(super) struct Parallel {
     /// No trial before then, unless the rate has become another one than `full_rate`.
     full_until: Tick,
     full_rate: u64,
+    /// Whether a trial has ever failed, so that trying is no more than looking for a change.
+    is_limit_known: bool,
     /// What was found to be of use is left alone until then.
     kept_until: Tick,
     /// How long the next failed trial is remembered.
@@ -81,6 +82,7 @@ impl Parallel {
             factor: 2,
             full_until: Tick::ZERO,
             full_rate: 0,
+            is_limit_known: false,
             kept_until: Tick::ZERO,
             memory: Self::MEMORY,
             is_down_next: false,
@@ -100,6 +102,11 @@ impl Parallel {
         }
     }
 
+    /// Whether more connections than these have been tried in vain.
+    pub(super) const fn is_limit_known(&self) -> bool {
+        self.is_limit_known
+    }
+
     pub(super) fn arrived(&mut self, bytes: u64) {
         self.meter.bytes = self.meter.bytes.saturating_add(bytes);
         self.meter.largest = self.meter.largest.max(bytes);
@@ -111,6 +118,13 @@ impl Parallel {
         self.meter = Meter::new();
         if let Some(trial) = self.trial.take() {
             self.level = trial.from;
+        }
+    }
+
+    /// What is read now began at `since`: a trial for what was read before would hold that up.
+    pub(super) fn turned(&mut self, since: Tick) {
+        if self.trial.is_some_and(|trial| trial.since < since) {
+            self.disturbed();
         }
     }
 
@@ -265,6 +279,7 @@ impl Parallel {
         self.level = trial.from;
         self.meter = Meter::new();
         self.factor = 2;
+        self.is_limit_known = true;
         self.full_rate = trial.before;
         self.full_until = now + self.memory;
         self.memory = (self.memory * 2).min(Self::LONGEST);
@@ -324,19 +339,4 @@ impl Meter {
 fn per_second(bytes: u64, time: Duration) -> u64 {
     let rate = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
-}
-
-impl Scheduler {
-    /// The source whose total is being measured has changed, or there is none.
-    pub(super) fn measure_only(&mut self, id: Option<super::SourceId>) {
-        if self.measured == id {
-            return;
-        }
-        if let Some(former) = self.measured.take()
-            && let Some(source) = self.sources.get_mut(&former)
-        {
-            source.parallel.disturbed();
-        }
-        self.measured = id;
-    }
 }

@@ -51,6 +51,8 @@ pub(super) struct Slot {
     pub(super) wide_until: u64,
     /// What the most urgent one consumes, where known.
     pub(super) rate: Option<u64>,
+    /// Since when its reader reads on without a seek.
+    pub(super) since: Tick,
     pub(super) run: SlotRun,
 }
 
@@ -111,7 +113,7 @@ impl Scheduler {
                     continue;
                 }
             }
-            if let Some(until) = self.rests_until(&want, resting) {
+            if let Some(until) = self.rests_until(&want, &resting) {
                 self.rests_until = self.rests_until.min(until);
                 continue;
             }
@@ -528,6 +530,7 @@ impl Slot {
             end: want.need.end,
             wide_until: want.need.wide_until,
             rate: want.need.rate,
+            since: want.need.since,
             run,
         }
     }

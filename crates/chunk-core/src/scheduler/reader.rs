@@ -24,6 +24,8 @@ pub(super) struct Reader {
     /// The rate it had when it last paused as a player does, for as long as its pauses are worth speaking of.
     shown_rate: Option<u64>,
     opened_at: Tick,
+    /// When it sought last, or was opened.
+    pub(super) sought_at: Tick,
     /// For how long it has left bytes unread.
     paused: Duration,
     /// Bytes read since opening or the last seek.
@@ -62,6 +64,7 @@ impl Reader {
             told_rate: None,
             shown_rate: None,
             opened_at: now,
+            sought_at: now,
             paused: Duration::ZERO,
             since_seek: 0,
             waiting_since: Some(now),
@@ -193,6 +196,7 @@ impl Scheduler {
         reader.read_ahead.on_seek(position);
         reader.consumption.restarted(now);
         reader.buffer.emptied(now);
+        reader.sought_at = now;
         reader.since_seek = 0;
         reader.position = Some(position);
         reader.has_given_up = false;

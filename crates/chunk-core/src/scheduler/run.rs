@@ -168,8 +168,10 @@ impl Scheduler {
         run.is_answered = true;
         run.suffix = None;
         run.rate.start(self.now);
+        if let Some(line) = self.line_of_mut(source_id) {
+            line.round_trip.record(took);
+        }
         if let Some(source) = self.sources.get_mut(&source_id) {
-            source.round_trip.record(took);
             source.accepts_ranges = accepts_ranges;
             source.is_located = true;
         }
@@ -196,9 +198,10 @@ impl Scheduler {
             .is_some_and(|source| source.runs.contains(&id));
         if let Some(arrived) = arrived.filter(|_| is_of_source) {
             self.queue_backfill(source_id, id, arrived);
-            if let Some(source) = self.sources.get_mut(&source_id) {
-                source.parallel.arrived(bytes);
-                let origin = source.origin;
+            if let Some(line) = self.line_of_mut(source_id) {
+                line.parallel.arrived(bytes);
+            }
+            if let Some(origin) = self.origin_of(source_id) {
                 self.charge(origin, rank, bytes);
             }
             self.receive(source_id, arrived);
@@ -282,8 +285,14 @@ impl Scheduler {
                 Failure::Transient { retry_after } => retry_after,
                 Failure::Permanent => None,
             };
-            let left = source.runs.len();
-            source.parallel.refused(now, left, asked);
+            let origin = source.origin;
+            let left = self
+                .connections_to(origin)
+                .filter(|(_, run)| run.takes_connection());
+            let left = left.count();
+            if let Some(line) = self.lines.get_mut(origin) {
+                line.parallel.refused(now, left, asked);
+            }
             self.refresh_source(run.source);
             return;
         }

@@ -3,9 +3,8 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use super::parallel::Parallel;
 use super::{OriginId, ReaderId, RunId, SourceId};
-use crate::{ByteRange, Priority, RangeSet, RetryState, RoundTrip, Tick};
+use crate::{ByteRange, Priority, RangeSet, RetryState, Tick};
 
 #[derive(Debug)]
 pub(super) struct Source {
@@ -28,9 +27,6 @@ pub(super) struct Source {
     pub(super) window_cap: Option<u64>,
     /// Requests that may wait do, because nothing that they bring could be kept.
     pub(super) are_orders_suspended: bool,
-    /// How long its origin takes to answer.
-    pub(super) round_trip: RoundTrip,
-    pub(super) parallel: Parallel,
     /// How far in front of a want its stripes may be.
     pub(super) stripes_reach: u64,
 }
@@ -68,8 +64,6 @@ impl Source {
             blocked_until: None,
             window_cap: None,
             are_orders_suspended: false,
-            round_trip: RoundTrip::new(),
-            parallel: Parallel::new(),
             stripes_reach: 0,
         }
     }

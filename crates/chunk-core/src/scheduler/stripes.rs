@@ -17,7 +17,7 @@ use super::need::Rank;
 use super::plan::{Slot, SlotRun};
 use super::run::{Phase, Run};
 use super::source::Source;
-use super::{Action, RunId, Scheduler, SourceId, Start};
+use super::{Action, OriginId, RunId, Scheduler, SourceId, Start};
 use crate::block::block_end;
 use crate::estimate::bytes_in;
 use crate::{BLOCK_SIZE, ByteRange};
@@ -42,6 +42,16 @@ impl Scheduler {
 
     /// Gives the wants that have slots as many connections as help them.
     pub(super) fn widen(&mut self, slots: &[Slot]) {
+        let origins: Vec<OriginId> = self.lines.iter().map(|(origin, _)| origin).collect();
+        for origin in origins {
+            let of_line = |slot: &&Slot| self.origin_of(slot.source) == Some(origin);
+            let slots: Vec<Slot> = slots.iter().filter(of_line).copied().collect();
+            self.widen_line(origin, &slots);
+        }
+    }
+
+    /// The same on one line, whose slots these are.
+    fn widen_line(&mut self, origin: OriginId, slots: &[Slot]) {
         let leads: Vec<(RunId, &Slot)> = slots
             .iter()
             .filter_map(|slot| match slot.run {
@@ -59,8 +69,14 @@ impl Scheduler {
             _ => None,
         };
         // Between two runs of one want there may be nothing in flight for an instant.
-        if slots.len() != 1 || alone.is_some() {
-            self.measure_only(alone);
+        if (slots.len() != 1 || alone.is_some())
+            && let Some(line) = self.lines.get_mut(origin)
+        {
+            line.measure_only(alone);
+        }
+        let since = leads.iter().map(|(_, slot)| slot.since).max();
+        if let (Some(since), Some(line)) = (since, self.lines.get_mut(origin)) {
+            line.parallel.turned(since);
         }
         let count = leads.len().max(1);
         for (run, slot) in leads {
@@ -70,10 +86,11 @@ impl Scheduler {
             if count == 1 {
                 self.judge(&lead, slot);
             }
-            let Some(source) = self.sources.get(&lead.source) else {
-                continue;
-            };
-            lead.share = self.share_of(&lead, slot, source.parallel.level() / count);
+            let level = self
+                .lines
+                .get(origin)
+                .map_or(1, |line| line.parallel.level());
+            lead.share = self.share_of(&lead, slot, level / count);
             lead.until = self.reach_of(&lead, slot);
             let reach = lead.until.saturating_sub(slot.at);
             if let Some(source) = self.sources.get_mut(&lead.source) {
@@ -102,7 +119,11 @@ impl Scheduler {
             run: id,
             source: slot.source,
             share: 1,
-            rate: run.rate.rate().filter(|&rate| rate > 0)?,
+            rate: run
+                .rate
+                .rate()
+                .filter(|&rate| rate > 0)
+                .or_else(|| self.known_rate(slot.source))?,
             until: slot.until,
         })
     }
@@ -141,18 +162,16 @@ impl Scheduler {
             .filter(|(_, run)| run.phase == Phase::Open && run.takes_connection())
             .filter_map(|(_, run)| run.rate.rate())
             .fold(0, u64::saturating_add);
-        let meanwhile = source
-            .round_trip
-            .estimate()
-            .map_or(0, |time| bytes_in(total, time));
+        let meanwhile = self.on_the_way(lead.source, total);
         let wide = slot.wide_until.saturating_add(meanwhile);
         lead.until.max(near).min(wide.max(run.head))
     }
 
     /// How many of `most` connections to leave for the runs that follow those about to end.
-    fn spare(lead: &Lead, source: &Source, most: usize) -> usize {
+    fn spare(&self, lead: &Lead, most: usize) -> usize {
         let count = u64::try_from(most).unwrap_or(u64::MAX);
-        let spare = on_the_way(lead, source)
+        let spare = self
+            .on_the_way(lead.source, lead.rate)
             .saturating_mul(count)
             .div_ceil((lead.rate / 3).max(BLOCK_SIZE));
         usize::try_from(spare).unwrap_or(most).min(most / 2)
@@ -160,46 +179,66 @@ impl Scheduler {
 
     fn judge(&mut self, lead: &Lead, slot: &Slot) {
         let (now, spell) = (self.now, self.config.steady);
-        let most = 1 + self.room_for_stripes() + self.stripes().count();
-        let Some(run) = self.runs.get(&lead.run) else {
+        let (Some(run), Some(source)) = (self.runs.get(&lead.run), self.sources.get(&lead.source))
+        else {
             return;
         };
-        let Some(source) = self.sources.get(&lead.source) else {
+        let origin = source.origin;
+        let stripes = self.connections_to(origin).filter(|(_, run)| run.is_stripe);
+        let most = 1 + self.room_for_stripes(origin) + stripes.count();
+        let Some(line) = self.lines.get(origin) else {
             return;
         };
+        let level = line.parallel.level();
+        // Who has just begun waits for each byte in turn, and a trial may give half of the line to what comes later. It
+        // has to bear that only where nobody knows yet what there is to gain.
+        let is_spared = slot.urgency.rank == Rank::Critical
+            && self.now < slot.since + Self::SETTLED
+            && line.parallel.is_limit_known();
         let left = slot
             .end
             .unwrap_or(u64::MAX)
             .min(source.total_len.unwrap_or(u64::MAX))
             .saturating_sub(run.head);
         // What one connection brings within a second would come hardly sooner over two.
-        let has_use = left > lead.rate
-            && self.share_of(lead, slot, most) > source.parallel.level()
+        let has_use = !is_spared
+            && left > lead.rate
+            && self.share_of(lead, slot, most) > level
             && lead.until.saturating_sub(run.head) > 4 * BLOCK_SIZE
-            && slot.wide_until.saturating_sub(run.head) >= 2 * on_the_way(lead, source);
+            && slot.wide_until.saturating_sub(run.head)
+                >= 2 * self.on_the_way(lead.source, lead.rate);
         let flowing = self
             .runs_of(source)
             .filter(|(_, run)| {
                 run.phase == Phase::Open && run.takes_connection() && run.is_answered
             })
             .count();
-        let spare = Self::spare(lead, source, most);
-        if let Some(source) = self.sources.get_mut(&lead.source) {
+        let spare = self.spare(lead, most);
+        if let Some(line) = self.lines.get_mut(origin) {
             let most = if has_use { most - spare } else { 1 };
-            source.parallel.judge(now, flowing, most, spell);
+            line.parallel.judge(now, flowing, most, spell);
         }
     }
 
-    fn stripes(&self) -> impl Iterator<Item = (&RunId, &Run)> {
-        self.runs.iter().filter(|(_, run)| run.is_stripe)
+    /// What arrives in a round trip at `rate` bytes a second.
+    fn on_the_way(&self, id: SourceId, rate: u64) -> u64 {
+        self.line_of(id)
+            .and_then(|line| line.round_trip.estimate())
+            .map_or(0, |time| bytes_in(rate, time))
+    }
+
+    /// What a connection to its origin was found to bring, where that is known.
+    fn known_rate(&self, id: SourceId) -> Option<u64> {
+        let line = self.line_of(id)?;
+        Some(line.parallel.known_single()).filter(|&rate| rate > 0)
     }
 
     /// How many stripes may be added: each slot keeps a connection of its own.
-    fn room_for_stripes(&self) -> usize {
+    fn room_for_stripes(&self, origin: OriginId) -> usize {
         let slots_left = self.max_runs().saturating_sub(self.active_runs());
         self.config
             .max_connections
-            .saturating_sub(self.runs.len())
+            .saturating_sub(self.connections_to(origin).count())
             .saturating_sub(slots_left)
     }
 
@@ -232,9 +271,13 @@ impl Scheduler {
             .map(|(id, run)| (run.head, id))
             .collect();
         members.sort_unstable();
+        let Some(line) = self.lines.of(source) else {
+            return;
+        };
+        let origin = source.origin;
         // A run that shared the line with a trial, or has just begun, shows too little.
-        let rate = lead.rate.max(source.parallel.known_single());
-        let ahead = source
+        let rate = lead.rate.max(line.parallel.known_single());
+        let ahead = line
             .round_trip
             .estimate()
             .map_or(0, |time| bytes_in(rate, time + Self::MARGIN));
@@ -253,17 +296,17 @@ impl Scheduler {
             }
         }
         let mut count = members.len() + 1;
-        while count < quota && self.room_for_stripes() > 0 {
+        while count < quota && self.room_for_stripes(origin) > 0 {
             if !self.add_stripe(lead, slot) {
                 break;
             }
             count += 1;
         }
         let now = self.now;
-        if let Some(source) = self.sources.get_mut(&lead.source)
-            && self.measured == Some(lead.source)
+        if let Some(line) = self.lines.get_mut(origin)
+            && line.measures(lead.source)
         {
-            source.parallel.bounded(now, count);
+            line.parallel.bounded(now, count);
         }
     }
 
@@ -369,10 +412,4 @@ impl Scheduler {
             .filter(|&head| head > at)
             .fold(end, u64::min)
     }
-}
-
-/// What one connection brings in a round trip.
-fn on_the_way(lead: &Lead, source: &Source) -> u64 {
-    let time = source.round_trip.estimate();
-    time.map_or(0, |time| bytes_in(lead.rate, time))
 }

@@ -8,7 +8,7 @@ use super::need::{Need, Rank, Urgency};
 use super::run::{Phase, Run};
 use super::source::Source;
 use super::{RunId, Scheduler, SourceId, Start};
-use crate::{ByteRange, Priority};
+use crate::{ByteRange, Priority, Tick};
 
 /// Something that wants bytes.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +152,7 @@ impl Scheduler {
                 end: Some(self.demanded_end(id, at, range.end(), Priority::Low)),
                 rate: None,
                 wide_until: u64::MAX,
+                since: Tick::ZERO,
             },
         })
     }

@@ -76,6 +76,7 @@ fn what_becomes_urgent_is_fetched_at_once() {
 #[test]
 fn an_origin_has_a_limit_of_its_own_and_holds_up_no_other() {
     let mut world = with_runs(2);
+    world.origins = 2;
     // Even and odd numbers are of two origins.
     for id in 1..=8 {
         world.open(id, 1_000 * MIB);
@@ -145,6 +146,7 @@ proptest! {
         steps in prop::collection::vec((0..300u64, 0..6usize, 1..400_000u64), 1..200),
     ) {
         let mut world = limited(rate);
+        world.origins = 2;
         for id in 0..2 {
             world.open(id, 8 * MIB);
         }

@@ -22,18 +22,11 @@ impl World {
             "{} hedges, {others} others",
             self.hedges
         );
-        // Held runs give way to a slot's run only when one needs their connection.
-        if self.scheduler.stripes_in_flight() > 0 {
-            assert!(
-                self.requests.len() <= self.config.max_connections,
-                "{self:#?}"
-            );
-        }
         // Held ones and those that are being given up included, whatever files they are of.
-        for origin in 0..2 {
+        for origin in 0..self.origins {
             // Of a file that is closed, nobody knows any more where it came from.
             let is_there = |run: &&Request| {
-                run.source.get() % 2 == origin && self.files.contains_key(&run.source)
+                run.source.get() % self.origins == origin && self.files.contains_key(&run.source)
             };
             let connections = self.requests.values().filter(is_there).count();
             assert!(

@@ -53,6 +53,8 @@ pub(crate) struct Open {
 pub(crate) struct World {
     pub(crate) scheduler: Scheduler,
     pub(crate) config: Config,
+    /// How many origins there are, which the numbers of files are dealt out to.
+    pub(crate) origins: u64,
     pub(crate) now: Tick,
     pub(crate) files: BTreeMap<SourceId, Open>,
     pub(crate) requests: BTreeMap<RunId, Request>,
@@ -109,6 +111,7 @@ impl World {
         Self {
             scheduler: Scheduler::new(config),
             config,
+            origins: 1,
             now: Tick::ZERO,
             files: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -157,11 +160,15 @@ impl World {
         );
         self.input(Input::SourceOpened {
             source: id,
-            origin: OriginId::new(id.get() % 2),
+            origin: self.origin_of(id),
             total_len: is_known.then_some(file.len),
             accepts_ranges: file.has_ranges || !is_known,
             present,
         });
+    }
+
+    pub(crate) fn origin_of(&self, id: SourceId) -> OriginId {
+        OriginId::new(id.get() % self.origins)
     }
 
     pub(crate) fn request(&mut self, id: u64, range: ByteRange, priority: Priority) {

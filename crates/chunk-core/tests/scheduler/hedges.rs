@@ -26,7 +26,7 @@ fn reader_that_waits() -> (World, RunId) {
 }
 
 /// The hedge of a run, where there is one.
-fn hedge_of(world: &World, of: RunId) -> Option<RunId> {
+pub(crate) fn hedge_of(world: &World, of: RunId) -> Option<RunId> {
     world.log.iter().find_map(|action| match action {
         Action::Fetch { run, role, .. } if *role == Role::Hedge(of) => Some(*run),
         _ => None,

@@ -212,6 +212,7 @@ fn apply(world: &mut World, op: &Op) {
 
 fn play(config: Config, ops: &[Op]) -> World {
     let mut world = World::new(config);
+    world.origins = 2;
     for op in ops {
         apply(&mut world, op);
     }

@@ -13,7 +13,7 @@ const FILM: u64 = 1_000_000;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A player of a film of its own, whose rate is told, and which holds so many seconds of it.
-fn player_with(world: &mut World, id: u64, seconds: u64) {
+pub(crate) fn player_with(world: &mut World, id: u64, seconds: u64) {
     world.open(id, 1_000 * MIB);
     world.read(id, id, Start::At(0), None);
     world.input(Input::ReaderRate {
@@ -24,7 +24,7 @@ fn player_with(world: &mut World, id: u64, seconds: u64) {
 }
 
 /// The run of that file brings so many bytes, and its reader takes them.
-fn bring(world: &mut World, id: u64, bytes: u64) {
+pub(crate) fn bring(world: &mut World, id: u64, bytes: u64) {
     let until = world.present_of(id) + bytes;
     while world.present_of(id) < until {
         let (run, _) = *world.runs_of(id).last().unwrap();

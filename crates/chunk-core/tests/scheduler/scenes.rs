@@ -41,12 +41,12 @@ pub(crate) fn player(world: &mut World, id: u64, of: u64) {
     }
 }
 
-/// The files with a run in flight, aborted ones not counted.
+/// The files with a run in flight, aborted ones and hedges not counted.
 pub(crate) fn in_flight(world: &World) -> Vec<u64> {
     let mut files: Vec<u64> = world
         .requests
         .values()
-        .filter(|run| run.is_in_flight() && !run.is_aborted)
+        .filter(|run| run.is_in_flight() && !run.is_aborted && run.hedges.is_none())
         .map(|run| run.source.get())
         .collect();
     files.sort_unstable();

@@ -12,7 +12,7 @@ const STEP: Duration = Duration::from_millis(5);
 
 /// Lets `steps` of 5 ms pass, in each of which connections bring `each` bytes and no more than `all` together.
 /// A request is answered after 10 steps.
-fn flow(world: &mut World, steps: usize, each: u64, all: u64) {
+pub(crate) fn flow(world: &mut World, steps: usize, each: u64, all: u64) {
     for _ in 0..steps {
         world.pass(STEP);
         let now = world.now;
@@ -264,4 +264,24 @@ fn a_line_that_one_connection_fills_again_is_left_to_one() {
     flow(&mut world, 400, 60 * KIB, 60 * KIB);
     assert_eq!(world.scheduler.stripes_in_flight(), 0);
     assert!(world.fetches <= fetched + 3, "{}", world.fetches - fetched);
+}
+
+#[test]
+fn a_seek_is_no_time_for_a_trial_on_a_line_that_is_known_to_be_full() {
+    let mut world = with_runs(4);
+    world.open(1, 1_000 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    // So slow that a start takes longer than finding out.
+    flow(&mut world, 400, 2 * KIB, 2 * KIB);
+    assert!(world.stripes > 0, "nothing was tried");
+    let tried = world.stripes;
+    // For longer than a failed trial is remembered.
+    for step in 1..=15 {
+        world.seek(1, step * 50 * MIB);
+        flow(&mut world, 200, 2 * KIB, 2 * KIB);
+    }
+    assert_eq!(world.stripes, tried);
+    // Who reads on has the line tried again.
+    flow(&mut world, 1_000, 2 * KIB, 2 * KIB);
+    assert!(world.stripes > tried);
 }
