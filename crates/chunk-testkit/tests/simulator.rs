@@ -84,6 +84,24 @@ fn a_steady_player_beside_a_greedy_copy() {
 }
 
 #[test]
+fn a_player_that_comes_shortly_after_a_copy_shows_that_it_plays() {
+    // Neither is known to play when the player comes; half of the line would starve it.
+    for (earlier, buffer) in [(500, 2), (1_000, 2), (3_000, 2), (1_000, 1)] {
+        let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, 1_300_000), 1);
+        simulation.add_copy(LEN);
+        simulation.run(Duration::from_millis(earlier));
+        let player = Player::new(FILM).with_buffer(Duration::from_secs(buffer));
+        simulation.add_player(LEN, player);
+        let report = simulation.run(Duration::from_secs(60));
+        eprintln!("{earlier} ms later, {buffer} s: {report:?}");
+        assert_eq!(report.stalls, 0, "{report:?}");
+        assert!(report.slowest_start < Duration::from_secs(2), "{report:?}");
+        // The copy has what the player leaves, but for what fills the player's window.
+        assert!(report.copied > 3 * FILM, "{report:?}");
+    }
+}
+
+#[test]
 fn five_players_share_four_runs() {
     let link = Link::new(NEAR, 8 * FILM);
     let mut simulation = Simulation::new(Config::default(), link, 1);

@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 
 use super::parallel::Parallel;
 use super::source::Source;
+use super::trial::Trials;
 use super::{OriginId, Scheduler, SourceId};
 use crate::RoundTrip;
 
@@ -21,6 +22,7 @@ pub(super) struct Line {
     measured: Option<SourceId>,
     /// Copies rest, because a player has too little ready.
     pub(super) is_resting: bool,
+    pub(super) trials: Trials,
 }
 
 impl Line {
@@ -30,6 +32,7 @@ impl Line {
             parallel: Parallel::new(),
             measured: None,
             is_resting: false,
+            trials: Trials::new(),
         }
     }
 

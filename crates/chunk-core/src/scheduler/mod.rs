@@ -59,6 +59,7 @@ mod rest;
 mod run;
 mod source;
 mod stripes;
+mod trial;
 mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};

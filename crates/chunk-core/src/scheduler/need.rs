@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::trial::Candidate;
 use super::{Config, ReaderId, Scheduler, Start};
 use crate::block::block_end;
 use crate::{BLOCK_SIZE, ByteRange, Priority, ReadAhead, ReadAheadPolicy, Tick};
@@ -88,6 +89,8 @@ pub(super) struct Need {
     pub(super) wide_until: u64,
     /// Since when its reader reads on without a seek.
     pub(super) since: Tick,
+    /// Its reader, where nobody knows whether it plays and it may be given the chance to show it.
+    pub(super) candidate: Option<Candidate>,
 }
 
 impl Scheduler {
@@ -97,10 +100,10 @@ impl Scheduler {
 
     /// How long a copy goes without a byte before it takes the slot of another: where there are more copies
     /// than slots, each change of turns costs a request.
-    const TURN: Duration = Duration::from_secs(5);
+    pub(super) const TURN: Duration = Duration::from_secs(5);
 
     /// The same for a reader that may be a player: its run is held meanwhile, which costs nothing.
-    const SHORT_TURN: Duration = Duration::from_secs(1);
+    pub(super) const SHORT_TURN: Duration = Duration::from_secs(1);
 
     /// The urgency that a need has grown to: a player that rests plays on.
     pub(super) fn urgency_by_now(&self, need: &Need) -> Urgency {
@@ -129,6 +132,7 @@ impl Scheduler {
                 rate: None,
                 wide_until: u64::MAX,
                 since: reader.sought_at,
+                candidate: None,
             });
         };
         let file_end = source.total_len.unwrap_or(u64::MAX);
@@ -190,6 +194,9 @@ impl Scheduler {
                 None => position.saturating_add(wide(reader.since_seek)),
             },
             since: reader.sought_at,
+            candidate: (urgency.rank == Rank::Unproven)
+                .then(|| reader.candidate(id, distance))
+                .flatten(),
         })
     }
 }

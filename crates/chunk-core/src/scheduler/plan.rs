@@ -6,6 +6,7 @@
 //! equally urgent readers do not take it from each other at every byte.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::need::{Rank, Urgency};
 use super::run::{Phase, Run};
@@ -313,7 +314,9 @@ impl Scheduler {
                 if !run.is_answered {
                     self.abort(id);
                 }
-            } else if throttled.contains(&id) || self.will_be_needed(id, run) {
+            } else if throttled.contains(&id)
+                || self.will_be_needed(id, run) && !self.is_cheaper_to_end(run, slots)
+            {
                 self.hold(id);
             } else if self.is_nearly_done(run) && !is_contended {
                 self.shorten_to_block(id);
@@ -475,6 +478,35 @@ impl Scheduler {
                     Some(at) => is_on_its_way_from(at, reader.end.unwrap_or(u64::MAX)),
                     None => true,
                 })
+    }
+
+    /// Whether what its connection takes from the line although nobody reads it would keep somebody waiting who is
+    /// short, and for longer than it takes to ask anew.
+    fn is_cheaper_to_end(&self, run: &Run, slots: &[Slot]) -> bool {
+        /// What a window begins with, and half as much that its origin has written already.
+        const UNREAD: u64 = 96 * 1024;
+        let Some(source) = self.sources.get(&run.source) else {
+            return false;
+        };
+        let round_trip = self
+            .lines
+            .of(source)
+            .and_then(|line| line.round_trip.estimate());
+        let (Some(rate), Some(round_trip)) = (run.rate.rate(), round_trip) else {
+            return false;
+        };
+        // Once its buffers are full it takes nothing more.
+        let held = run
+            .held_since
+            .map_or(Duration::ZERO, |since| self.now.since(since));
+        let takes = Duration::from_micros(UNREAD.saturating_mul(1_000_000) / rate.max(1));
+        let is_in_time = |slot: &Slot| slot.urgency.deadline > self.now + takes;
+        source.accepts_ranges
+            && round_trip < takes
+            && held < takes
+            && slots
+                .iter()
+                .any(|slot| slot.urgency.rank == Rank::Critical && !is_in_time(slot))
     }
 
     /// Whether so little is missing to a whole block that ending the run would waste more than it saves.

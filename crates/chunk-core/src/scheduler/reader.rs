@@ -122,7 +122,7 @@ impl Reader {
 impl Scheduler {
     /// The rate to count with until one is known: 8 Mbit/s, a common film in high definition. The pauses that
     /// make a rate known also tell what the client's buffer holds.
-    const ASSUMED_RATE: u64 = 1_000_000;
+    pub(super) const ASSUMED_RATE: u64 = 1_000_000;
 
     /// How long a connection is kept open, unread, for a reader that has gone: who closes and reopens does so
     /// within a round trip or two, and a server loses nothing by so short a wait.

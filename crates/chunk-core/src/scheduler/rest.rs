@@ -11,6 +11,7 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::need::{Rank, Urgency};
+use super::trial::Candidate;
 use super::wants::Want;
 use super::{OriginId, Scheduler};
 use crate::Tick;
@@ -37,6 +38,8 @@ struct OnLine {
     /// A player runs dry, and not because it has just begun.
     is_dry: bool,
     is_copied: bool,
+    /// A reader of unknown rate is to show whether it plays.
+    for_trial: Option<Candidate>,
 }
 
 /// Whether the lines of different origins meet further on, as far as trying has shown.
@@ -122,6 +125,9 @@ impl Scheduler {
                 on.is_dry |= urgency.rank == Rank::Critical && is_settled;
             }
         }
+        for (origin, candidate) in self.try_out(wants) {
+            resting.lines.entry(origin).or_default().for_trial = Some(candidate);
+        }
         for (origin, line) in self.lines.iter_mut() {
             let on = resting.lines.entry(origin).or_default();
             on.for_player |= on.for_critical;
@@ -147,6 +153,10 @@ impl Scheduler {
             Rank::High if is_player && on.for_unproven => urgency.deadline - Self::COMFORT,
             // Who waits for long gets a turn, lest its client give up.
             Rank::Unproven if on.for_critical => urgency.deadline,
+            // Short turns would take from a trial what it is to show.
+            Rank::Unproven if on.for_trial.is_some() && want.need.candidate != on.for_trial => {
+                urgency.deadline + (Self::TURN - Self::SHORT_TURN)
+            }
             Rank::Bulk if on.for_player || on.for_unproven => urgency.deadline,
             Rank::Bulk => urgency.deadline.min(resting.called_until?),
             // Nobody waits for these, and the lines of two origins may meet in the house.

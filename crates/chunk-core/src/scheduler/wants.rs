@@ -153,6 +153,7 @@ impl Scheduler {
                 rate: None,
                 wide_until: u64::MAX,
                 since: Tick::ZERO,
+                candidate: None,
             },
         })
     }

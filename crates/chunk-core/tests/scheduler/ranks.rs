@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chunk_core::scheduler::{Input, Start};
+use chunk_core::scheduler::{Config, Input, Start};
 
 use crate::driver::{World, reader};
 use crate::scenes::{KIB, MIB, NO_PAUSE, in_flight, with_runs};
@@ -33,6 +33,18 @@ pub(crate) fn bring(world: &mut World, id: u64, bytes: u64) {
         assert!(world.progress(run, piece) > 0);
         world.take(id, MIB, NO_PAUSE);
     }
+}
+
+/// Some run of that file brings up to so many bytes, and its reader takes them; returns how many.
+fn bring_some(world: &mut World, id: u64, bytes: u64) -> u64 {
+    let runs = world.runs_of(id);
+    let came = runs.into_iter().map(|(run, _)| {
+        world.answer(run);
+        world.progress(run, bytes)
+    });
+    let came = came.into_iter().find(|&came| came > 0).unwrap_or(0);
+    world.take(id, MIB, NO_PAUSE);
+    came
 }
 
 #[test]
@@ -127,13 +139,49 @@ fn those_nobody_knows_the_rate_of_share_alike() {
         bring(&mut world, id, 2 * MIB);
     }
     let mut got = [0; 4];
+    // A third of the line carries a film.
     for _ in 0..300 {
         let id = in_flight(&world)[0];
-        bring(&mut world, id, 64 * KIB);
+        bring_some(&mut world, id, 512 * KIB);
         got[id as usize] += 1;
         world.pass(Duration::from_millis(100));
     }
     assert!(got[1..].iter().all(|&turns| turns > 80), "{got:?}");
+}
+
+#[test]
+fn where_an_even_share_is_too_little_the_last_one_may_show_that_it_plays() {
+    // One connection each: nothing is tried.
+    let mut config = Config::default();
+    config.steady = Duration::from_secs(3_600);
+    let mut world = World::new(config);
+    for id in 1..=2 {
+        world.open(id, 1_000 * MIB);
+        world.read(id, id, Start::At(0), None);
+        bring(&mut world, id, 2 * MIB);
+    }
+    let mut got = [0; 3];
+    // 1.3 MB/s for both, as the one or the other takes it.
+    let mut take = |world: &mut World, count: u64| {
+        got = [0; 3];
+        for _ in 0..count {
+            let ids = in_flight(world);
+            let share = 64 * KIB / ids.len() as u64;
+            for id in ids {
+                got[id as usize] += bring_some(world, id, share);
+            }
+            world.pass(Duration::from_millis(50));
+        }
+        got
+    };
+    take(&mut world, 20);
+    // The last one that came has the line, but for the turns of the other.
+    let got_then = take(&mut world, 100);
+    assert!(got_then[2] > 2 * got_then[1], "{got_then:?}");
+    // It takes 16 MiB without a pause, and the other has its share again.
+    take(&mut world, 300);
+    let got_then = take(&mut world, 100);
+    assert!(got_then[1] > got_then[2] * 2 / 3, "{got_then:?}");
 }
 
 #[test]
