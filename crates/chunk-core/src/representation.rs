@@ -103,7 +103,43 @@ impl Representation {
     /// A weak tag alone, or nothing, does not tell two representations apart.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
-        self.strong_etag().is_some() || self.last_modified.is_some_and(|time| time.is_strong)
+        self.strong_etag().is_some() || self.has_strong_time()
+    }
+
+    /// Whether an answer with bytes that says `now` of itself names this representation: it contradicts nothing that
+    /// is known, and repeats the validator by which this one is told from others, the tag or where there is none the
+    /// time. Only a strong tag repeats a strong one. Without a validator the length is all there is.
+    #[must_use]
+    pub fn is_named_by(&self, now: &Self) -> bool {
+        let is_repeated = match (&self.etag, &now.etag) {
+            (Some(known), Some(now)) => known.is_weak() || known.strong_eq(now),
+            (Some(_), None) => false,
+            (None, _) => self.last_modified.is_none() || now.last_modified.is_some(),
+        };
+        is_repeated && !self.differs_from(now)
+    }
+
+    /// Whether a part that says `part` of itself belongs to this representation, where it was asked for under
+    /// `If-Range` if there is a strong validator. As [`Self::is_named_by`], but for a time that was sent: a server
+    /// that found it to hold may leave it out of the part, and has to repeat a tag (RFC 9110, 15.3.7).
+    #[must_use]
+    pub fn is_continued_by(&self, part: &Self) -> bool {
+        let was_time_sent = self.etag.is_none() && self.has_strong_time();
+        self.is_named_by(part) || was_time_sent && !self.differs_from(part)
+    }
+
+    /// Whether an answer with bytes that says `now` of itself confirms this representation to be the present one. An
+    /// origin that is asked whether it has another one, and sends bytes, says that it has (RFC 9111, 4.3.3), unless it
+    /// repeats a strong validator: then it knows no conditions.
+    #[must_use]
+    pub fn is_confirmed_by(&self, now: &Self) -> bool {
+        let is_told_strongly =
+            self.strong_etag().is_some() || self.has_strong_time() && now.has_strong_time();
+        is_told_strongly && self.is_named_by(now)
+    }
+
+    fn has_strong_time(&self) -> bool {
+        self.last_modified.is_some_and(|time| time.is_strong)
     }
 
     /// Whether `other`, seen later from the same origin, is a different representation: its length, its

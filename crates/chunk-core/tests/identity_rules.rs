@@ -202,6 +202,52 @@ fn a_changed_validator_or_length_is_another_generation() {
     assert!(!seen.differs_from(&representation(100, Some(r#"W/"a""#), None)));
 }
 
+/// What an answer with bytes has to repeat: to name a version, to continue it, to confirm it.
+#[test]
+fn fault05_an_answer_is_held_against_the_validator_that_is_known() {
+    let strong = |seconds| Some(LastModified::new(seconds, true));
+    let weak = |seconds| Some(LastModified::new(seconds, false));
+    let (tag, weak_tag) = (Some(r#""a""#), Some(r#"W/"a""#));
+    for (known, now, named, continued, confirmed) in [
+        ((tag, None), (tag, None), true, true, true),
+        ((tag, strong(7)), (tag, None), true, true, true),
+        ((tag, strong(7)), (tag, strong(8)), false, false, false),
+        ((tag, None), (weak_tag, None), false, false, false),
+        ((tag, None), (None, None), false, false, false),
+        ((tag, strong(7)), (None, strong(7)), false, false, false),
+        ((weak_tag, None), (weak_tag, None), true, true, false),
+        ((weak_tag, None), (None, None), false, false, false),
+        (
+            (weak_tag, strong(7)),
+            (weak_tag, strong(7)),
+            true,
+            true,
+            true,
+        ),
+        ((weak_tag, strong(7)), (weak_tag, None), true, true, false),
+        ((weak_tag, strong(7)), (tag, None), true, true, false),
+        ((None, strong(7)), (None, strong(7)), true, true, true),
+        ((None, strong(7)), (tag, strong(7)), true, true, true),
+        // `If-Range` was sent: the server's word that it held.
+        ((None, strong(7)), (None, None), false, true, false),
+        ((None, strong(7)), (None, strong(8)), false, false, false),
+        ((None, weak(7)), (None, weak(7)), true, true, false),
+        ((None, weak(7)), (None, None), false, false, false),
+        ((None, None), (None, None), true, true, false),
+        ((None, None), (tag, strong(7)), true, true, false),
+    ] {
+        let case = format!("{known:?} {now:?}");
+        let of = |(etag, modified)| representation(100, etag, modified);
+        let (known, now) = (of(known), of(now));
+        assert_eq!(known.is_named_by(&now), named, "named: {case}");
+        assert_eq!(known.is_continued_by(&now), continued, "continued: {case}");
+        assert_eq!(known.is_confirmed_by(&now), confirmed, "confirmed: {case}");
+        let mut longer = now;
+        longer.total_len = Some(101);
+        assert!(!known.is_continued_by(&longer), "length: {case}");
+    }
+}
+
 #[test]
 fn only_a_strong_validator_allows_reuse_after_a_reopen() {
     for (etag, modified, reusable) in [

@@ -237,12 +237,12 @@ impl RunTask {
         accepts_ranges: bool,
     ) -> Result<(), FetchError> {
         if let Condition::Continue(known) = asked {
-            return if known.differs_from(&fetched.representation) {
+            return if known.is_continued_by(&fetched.representation) {
+                Ok(())
+            } else {
                 Err(FetchError::Changed {
                     now: Box::new(fetched.representation.clone()),
                 })
-            } else {
-                Ok(())
             };
         }
         let now = self.inner.clock.unix_seconds();

@@ -92,7 +92,7 @@ impl Inner {
                 self.confirm(live, verdict).await;
                 Ok(Validation::Same)
             }
-            Ok(FetchOutcome::Body(body)) if !known.differs_from(&body.representation) => {
+            Ok(FetchOutcome::Body(body)) if known.is_confirmed_by(&body.representation) => {
                 self.confirm(live, body.verdict).await;
                 Ok(Validation::Same)
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chunk_manager::ReadError;
 use chunk_ports::SegmentKey;
-use chunk_testkit::origin::{OriginObject, TagKind};
+use chunk_testkit::origin::{Fault, OriginObject, TagKind, When};
 use support::*;
 use tokio::time::sleep;
 
@@ -100,4 +100,68 @@ async fn fault06_an_immutable_origins_bytes_are_continued_without_validators() {
         rig.manager.shutdown().await;
     }
     assert_eq!(setup.world.journal().bytes_of(FILM), 4 * MIB);
+}
+
+/// An origin that knows no `If-Range`, and whose next version has no tag, sends a part that could be anybody's.
+#[tokio::test(start_paused = true)]
+async fn fault05_a_part_that_names_no_tag_continues_nothing() {
+    let rig = setup(4 * MIB).start().await;
+    let mut opened = rig.open(0, Some(MIB)).await;
+    read_to_end(&mut opened.reader, 1).await;
+    let next = OriginObject::new(FILM, 4 * MIB).without_validators();
+    rig.world.put(next.version(2));
+    rig.world.fault(FILM, When::Always, Fault::IgnoreConditions);
+    let mut old = rig.open(0, None).await;
+    read_exact(&mut old.reader, 1, MIB).await;
+    let error = old.reader.next(1).await.unwrap_err();
+    assert!(matches!(error, ReadError::Changed), "{error:?}");
+    let mut new = rig.open(0, None).await;
+    assert_eq!(read_to_end(&mut new.reader, 2).await, 4 * MIB);
+}
+
+/// RFC 9111, 4.3.3: bytes are the answer "something else", unless they are named as what is known.
+#[tokio::test(start_paused = true)]
+async fn fault05_bytes_confirm_nothing_but_what_they_name_strongly() {
+    let tagged = || OriginObject::new(FILM, MIB);
+    let timed = || tagged().tag(TagKind::Absent);
+    let weak = || tagged().tag(TagKind::Fixed("W/\"same\"".to_owned()));
+    let second = || tagged().without_validators().version(2);
+    for (before, after, knows_conditions, expected) in [
+        (tagged(), second(), true, 2),
+        (tagged(), second(), false, 2),
+        (timed(), second(), true, 2),
+        (timed(), second(), false, 2),
+        // Only the time has been strong, and it is gone.
+        (weak(), weak().last_modified(None).version(2), false, 2),
+        // What knows no conditions, and says the same, has the same.
+        (tagged(), tagged(), false, 1),
+        (timed(), timed(), false, 1),
+        (weak(), weak(), false, 1),
+    ] {
+        let setup = setup(0);
+        setup.world.put(before.clone());
+        let rig = setup.start().await;
+        let mut opened = rig.open(0, None).await;
+        read_to_end(&mut opened.reader, 1).await;
+        drop(opened);
+        rig.manager.shutdown().await;
+        setup.world.put(after.clone());
+        if !knows_conditions {
+            let fault = Fault::IgnoreConditions;
+            setup.world.fault(FILM, When::Always, fault);
+        }
+        setup.world.journal().clear();
+        for _ in 0..2 {
+            let rig = setup.start().await;
+            let mut opened = rig.open(0, None).await;
+            let len = read_to_end(&mut opened.reader, expected).await;
+            assert_eq!(len, MIB, "{before:?} {after:?}");
+            drop(opened);
+            rig.manager.shutdown().await;
+        }
+        if expected == 1 {
+            let again = setup.world.journal().bytes_of(FILM);
+            assert!(again <= 2, "{again} bytes were fetched again");
+        }
+    }
 }

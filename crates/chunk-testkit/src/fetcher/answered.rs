@@ -130,13 +130,11 @@ fn check(
         {
             Err(changed())
         }
-        Condition::Continue(known) if known.differs_from(now) => Err(changed()),
-        // The range was ignored, and nothing says whether this is the file that was known.
-        Condition::Continue(known)
-            if answer.status == 200 && known.etag.is_some() && now.etag.is_none() =>
-        {
+        // The range was ignored, or there is another version: only the right name tells.
+        Condition::Continue(known) if answer.status == 200 && !known.is_named_by(now) => {
             Err(changed())
         }
+        Condition::Continue(known) if !known.is_continued_by(now) => Err(changed()),
         Condition::Any if is(now, "text/html") && media_expected => {
             Err(refused("a page in HTML in place of the file"))
         }

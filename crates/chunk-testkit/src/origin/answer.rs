@@ -133,6 +133,7 @@ impl Answer {
                     self.set_content(0, total);
                 }
             }
+            Fault::IgnoreConditions => *self = Self::right(object, &request.unconditional()),
             Fault::StartLater { by } => self.shift(*by, 0, total),
             Fault::EndEarlier { by } => self.shift(0, *by, total),
             Fault::NoContentRange => self.drop_field("Content-Range"),

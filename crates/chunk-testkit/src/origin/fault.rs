@@ -16,6 +16,8 @@ pub enum Cut {
 pub enum Fault {
     /// 200 with the whole file to a range request.
     IgnoreRange,
+    /// `If-Range`, `If-None-Match` and `If-Modified-Since` are not looked at.
+    IgnoreConditions,
     /// A 206 that starts `by` bytes later than asked, and says so.
     StartLater {
         /// How many bytes.

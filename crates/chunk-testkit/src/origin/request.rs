@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// A request's head and body.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: String,
@@ -20,6 +20,19 @@ impl Request {
             .iter()
             .find(|(found, _)| found == name)
             .map(|(_, value)| value.as_str())
+    }
+
+    /// The same without its conditions.
+    pub(crate) fn unconditional(&self) -> Self {
+        Self {
+            headers: self
+                .headers
+                .iter()
+                .filter(|(name, _)| !name.starts_with("if-"))
+                .cloned()
+                .collect(),
+            ..self.clone()
+        }
     }
 
     /// Reads one request; `None` where the peer closed before one began. `buffer` keeps what came early.

@@ -170,12 +170,18 @@ pub async fn fault05_another_tag_time_or_length_is_a_change<F: ChunkFetcher + ?S
                 .without_validators()
                 .last_modified(Some(1_800_000_000)),
         ),
+        // A part that names no tag is not one of a file that has one.
+        (base(), base().without_validators()),
     ] {
         world.put(after.clone());
-        for ignored in [false, true] {
+        for ignored in [
+            None,
+            Some(Fault::IgnoreRange),
+            Some(Fault::IgnoreConditions),
+        ] {
             world.clear_faults(FILM);
-            if ignored {
-                world.fault(FILM, When::Next, Fault::IgnoreRange);
+            if let Some(ignored) = ignored {
+                world.fault(FILM, When::Next, ignored);
             }
             let condition = Condition::Continue(before.representation());
             let error = failure(fetcher, continued(100, 200, condition)).await;
