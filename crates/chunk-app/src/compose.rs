@@ -63,8 +63,13 @@ pub(crate) fn try_lock(folder: &Path) -> Outcome<Option<FolderLock>> {
 }
 
 /// Opens everything in the locked folder. A short command gets a manager that does nothing by itself, so that
-/// looking at the cache neither begins to work the queue off nor makes room.
-pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stores)> {
+/// looking at the cache neither begins to work the queue off nor makes room. Origins in `moved` are at another
+/// URL than before.
+pub(crate) async fn host(
+    settings: &Settings,
+    role: Role,
+    moved: &[String],
+) -> Outcome<(Host, Stores)> {
     let folder = &settings.cache_dir;
     let unusable = |error: &dyn std::error::Error| {
         Failure::failed(format!(
@@ -112,6 +117,16 @@ pub(crate) async fn host(settings: &Settings, role: Role) -> Outcome<(Host, Stor
         if origin.immutable {
             builder = builder.immutable_origin(origin.name.clone());
         }
+    }
+    for origin in moved {
+        let mount = match origin.as_str() {
+            "" => "/".to_owned(),
+            name => format!("/{name}/"),
+        };
+        tracing::warn!(
+            "the origin at {mount} is at another URL than before; what was cached from there is given up"
+        );
+        builder = builder.moved_origin(origin);
     }
     if role == Role::Command {
         builder = builder.resting();
@@ -183,27 +198,6 @@ pub(crate) fn proxy(
         None => Proxy::new(manager, config),
     }
     .map_err(Failure::usage)
-}
-
-/// Makes every entry of `origin` start over from what the origin answers next: the name stands for
-/// another server now, and what that one has must be asked.
-pub(crate) async fn forget_freshness(manager: &ChunkManager, origin: &str) -> Outcome<()> {
-    let mount = match origin {
-        "" => "/".to_owned(),
-        name => format!("/{name}/"),
-    };
-    tracing::warn!(
-        "the origin at {mount} is at another URL than before; everything cached of it is checked again"
-    );
-    for entry in manager.status().await.map_err(Failure::failed)? {
-        if entry.key.origin() == origin {
-            manager
-                .invalidate(&entry.key)
-                .await
-                .map_err(Failure::failed)?;
-        }
-    }
-    Ok(())
 }
 
 fn fetcher(mounts: &Mounts, descriptors: Descriptors) -> Outcome<HttpFetcher> {

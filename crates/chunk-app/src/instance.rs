@@ -31,13 +31,14 @@ impl Instance {
     /// Opens everything in the locked folder and answers on its socket.
     pub(crate) async fn start(lock: FolderLock, settings: &Settings, role: Role) -> Outcome<Self> {
         let folder = settings.cache_dir.clone();
-        let (host, stores) = compose::host(settings, role).await?;
+        let known = Record::read(&folder);
+        let moved = match role {
+            Role::Command => Vec::new(),
+            Role::Serve | Role::Fetch => known.moved(&settings.mounts),
+        };
+        let (host, stores) = compose::host(settings, role, &moved).await?;
         let host = Arc::new(host);
         if role != Role::Command {
-            let known = Record::read(&folder);
-            for origin in known.moved(&settings.mounts) {
-                compose::forget_freshness(&host.manager, &origin).await?;
-            }
             let mut record = known.with(&settings.mounts);
             if role == Role::Serve {
                 record = record.shaped(Shape::of(settings));

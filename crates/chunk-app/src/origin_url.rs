@@ -101,6 +101,11 @@ impl OriginUrl {
             && self.effective_port() == other.effective_port()
     }
 
+    /// Whether both are the same base, however they are spelled and whoever logs in.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        self.is_same_server(other) && self.path == other.path
+    }
+
     /// The path and query, below this base, that `url` names; `None` where it lies elsewhere. A fragment
     /// is dropped.
     pub(crate) fn target_of<'a>(&self, url: &'a str) -> Option<&'a str> {

@@ -103,9 +103,12 @@ impl Record {
         mounts
             .iter()
             .filter(|origin| {
-                let url = origin.url.to_string();
+                // What is no URL any more is another one.
+                let is_same = |known: &RecordedOrigin| {
+                    OriginUrl::parse(&known.url).is_ok_and(|url| url.is_same_place(&origin.url))
+                };
                 self.all()
-                    .any(|known| known.name == origin.name && known.url != url)
+                    .any(|known| known.name == origin.name && !is_same(known))
             })
             .map(|origin| origin.name.clone())
             .collect()
@@ -342,6 +345,10 @@ mod tests {
         };
         used(folder, &[("", "http://one/")]);
         assert!(moved(&[("", "http://one")]).is_empty());
+        assert!(moved(&[("", "http://ONE:80/")]).is_empty());
+        for other in ["https://one/", "http://one:81/", "http://one/films/"] {
+            assert_eq!(moved(&[("", other)]), [""], "{other}");
+        }
         assert_eq!(moved(&[("", "http://two/")]), [""]);
         assert!(moved(&[("a", "http://two/")]).is_empty());
         // A time under other names does not make it forgotten.

@@ -34,6 +34,7 @@ pub struct Builder {
     limits: Limits,
     origin_rates: BTreeMap<String, u64>,
     immutable: BTreeSet<String>,
+    moved: BTreeSet<String>,
     fill: bool,
     scrub: bool,
     is_resting: bool,
@@ -56,6 +57,7 @@ impl Builder {
             limits: Limits::default(),
             origin_rates: BTreeMap::new(),
             immutable: BTreeSet::new(),
+            moved: BTreeSet::new(),
             fill: false,
             scrub: false,
             is_resting: false,
@@ -114,6 +116,14 @@ impl Builder {
         self
     }
 
+    /// The origin of that name is at another place than when the index was last used: nothing that came from the
+    /// former one is used again. Pins and durable requests stand.
+    #[must_use]
+    pub fn moved_origin(mut self, origin: impl Into<String>) -> Self {
+        self.moved.insert(origin.into());
+        self
+    }
+
     /// Whether the rest of a file is fetched at LOW while somebody reads it; off by default.
     #[must_use]
     pub const fn fill(mut self, fill: bool) -> Self {
@@ -163,7 +173,7 @@ impl Builder {
         for input in told {
             inner.tell(input);
         }
-        recover(&inner).await?;
+        recover(&inner, &self.moved).await?;
         inner.recall_tally().await;
         let driver = Driver::new(Arc::clone(&inner), config, received);
         tokio::spawn(driver.drive());
@@ -200,9 +210,17 @@ pub(crate) fn scheduler_config(limits: &Limits, chunk_size: ChunkSize) -> Config
         .with_metered(limits.metered)
 }
 
-/// Reads summaries and removes orphans: bytes without rows, rows of retired generations.
-async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
-    let entries = inner.store.entries().await?;
+/// Reads summaries and removes orphans: bytes without rows, rows of retired generations, and what came from
+/// where an origin in `moved` was before.
+async fn recover(inner: &Arc<Inner>, moved: &BTreeSet<String>) -> Result<(), StartError> {
+    let mut entries = inner.store.entries().await?;
+    let jobs = inner.store.jobs().await?;
+    inner.jobs().restore(jobs);
+    for entry in &mut entries {
+        if moved.contains(entry.key.origin()) {
+            inner.begin_anew(entry).await?;
+        }
+    }
     let mut known = BTreeSet::new();
     for entry in &entries {
         inner.remember_key(entry.id, Arc::clone(&entry.key));
@@ -220,8 +238,6 @@ async fn recover(inner: &Arc<Inner>) -> Result<(), StartError> {
             inner.bytes.remove_generation(generation).await?;
         }
     }
-    let jobs = inner.store.jobs().await?;
-    inner.jobs().restore(jobs);
     // Their sequence begins anew, so all are written anew: old numbers would come after new ones.
     for entry in inner.jobs().entries() {
         inner.dirty.mark_jobs(entry);

@@ -8,7 +8,7 @@ use chunk_core::scheduler::{
     Action, Config, Failure, Input, Outcome, ReaderId, Role, RunId, Scheduler, SourceId,
 };
 use chunk_core::{ByteRange, Container, Tick};
-use chunk_ports::{CacheEvent, FetchError, JobRange};
+use chunk_ports::{CacheEvent, FetchError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -445,26 +445,14 @@ impl Driver {
     /// Durable requests outlive the representation that was being fetched for them; what was recorded of it
     /// is worth nothing to them any more.
     fn ask_again_for_jobs(&self, live: &Arc<Live>) {
-        let rows = self.inner.jobs().rows(live.entry);
-        let Some(priority) = rows.first().map(|row| row.priority) else {
-            return;
-        };
         let (recorded, total_len, resource) = {
             let state = live.lock();
             let recorded: Vec<ByteRange> = state.recorded.iter().collect();
             (recorded, state.total_len(), state.resource.clone())
         };
-        let reaches_end = rows
-            .iter()
-            .map(|row| row.range)
-            .chain(recorded.iter().copied())
-            .any(|range| Some(range.end()) == total_len);
-        // The new one may be longer.
-        let rest = total_len
-            .filter(|_| reaches_end)
-            .and_then(|end| ByteRange::try_new(end, JobRange::TO_THE_END));
-        for range in recorded.into_iter().chain(rest) {
-            self.inner.jobs().add(live.entry, range, priority);
+        let has_jobs = self.inner.jobs().ask_again(live.entry, recorded, total_len);
+        if !has_jobs {
+            return;
         }
         self.inner.dirty.mark_jobs(live.entry);
         let inner = Arc::clone(&self.inner);

@@ -96,6 +96,32 @@ impl JobBook {
         has_changed
     }
 
+    /// What was `recorded` for the jobs of an entry is worth nothing to them any more: they want it again, and what
+    /// a new version may have beyond `total_len`. Returns whether there are any.
+    pub(crate) fn ask_again(
+        &mut self,
+        entry: EntryId,
+        recorded: Vec<ByteRange>,
+        total_len: Option<u64>,
+    ) -> bool {
+        let rows = self.rows(entry);
+        let Some(priority) = rows.first().map(|row| row.priority) else {
+            return false;
+        };
+        let reaches_end = rows
+            .iter()
+            .map(|row| row.range)
+            .chain(recorded.iter().copied())
+            .any(|range| Some(range.end()) == total_len);
+        let rest = total_len
+            .filter(|_| reaches_end)
+            .and_then(|end| ByteRange::try_new(end, JobRange::TO_THE_END));
+        for range in recorded.into_iter().chain(rest) {
+            self.add(entry, range, priority);
+        }
+        true
+    }
+
     /// The entry's rows in the index.
     pub(crate) fn rows(&self, entry: EntryId) -> Vec<JobRange> {
         self.rows_without(entry, &RangeSet::new())

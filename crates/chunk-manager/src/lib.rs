@@ -54,6 +54,7 @@ mod live;
 mod manager;
 mod memory;
 mod mending;
+mod moving;
 mod opening;
 mod options;
 mod orders;

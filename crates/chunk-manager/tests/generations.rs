@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_manager::ReadError;
-use chunk_ports::SegmentKey;
+use chunk_core::{CacheKey, Priority};
+use chunk_manager::{First, ReadError};
+use chunk_ports::{Resource, SegmentKey};
 use chunk_testkit::origin::{Fault, OriginObject, TagKind, When};
 use support::*;
 use tokio::time::sleep;
@@ -164,4 +166,76 @@ async fn fault05_bytes_confirm_nothing_but_what_they_name_strongly() {
             assert!(again <= 2, "{again} bytes were fetched again");
         }
     }
+}
+
+/// A name that stands for another place: the tag of the former one says nothing, and its bytes are nobody's stand-in.
+#[tokio::test(start_paused = true)]
+async fn fault45_a_moved_origin_lends_no_byte_to_the_next() {
+    let setup = setup(0);
+    let object = OriginObject::new(FILM, 4 * MIB).tag(TagKind::Fixed("\"same\"".to_owned()));
+    let object = object.header("Cache-Control", "max-age=3600");
+    setup.world.put(object.clone());
+    let stayed = Arc::new(CacheKey::new("stays", &format!("/{FILM}"), &[""; 0]).unwrap());
+    let whole = First::Span {
+        start: 0,
+        end: None,
+    };
+    for read in [MIB, 4 * MIB] {
+        setup.world.put(object.clone());
+        let rig = setup.start_with(|builder| builder.moved_origin("")).await;
+        let mut opened = rig.open(0, Some(read)).await;
+        read_to_end(&mut opened.reader, 1).await;
+        let other = Resource::from_key(Arc::clone(&stayed));
+        let mut other = rig.manager.open(other, whole).await.unwrap();
+        read_to_end(&mut other.reader, 1).await;
+        rig.manager.pin(&key(FILM), true).await.unwrap();
+        drop((opened, other));
+        rig.manager.shutdown().await;
+
+        setup.world.put(object.clone().version(2));
+        let rig = setup.start_with(|builder| builder.moved_origin("")).await;
+        // The new place is down: the former one's bytes do not stand in for it.
+        rig.world.cut_line();
+        let opened = rig.manager.open(resource(FILM), whole).await;
+        assert!(opened.is_err(), "{opened:?}");
+        // Another name is another matter.
+        let other = Resource::from_key(Arc::clone(&stayed));
+        let mut other = rig.manager.open(other, whole).await.unwrap();
+        assert_eq!(read_to_end(&mut other.reader, 1).await, 4 * MIB);
+        rig.world.mend_line();
+        sleep(Duration::from_secs(60)).await; // why: virtual time, until an origin out of reach is asked again
+        let mut opened = rig.open(0, None).await;
+        assert_eq!(read_to_end(&mut opened.reader, 2).await, 4 * MIB);
+        let status = rig.manager.entry_status(&key(FILM)).await.unwrap().unwrap();
+        assert!(status.pinned, "{status:?}");
+        drop((opened, other));
+        rig.manager.shutdown().await;
+        assert_eq!(setup.bytes.generations().await.unwrap().len(), 2);
+    }
+}
+
+/// An order is for the file, wherever it is: what has come of it from the former place is asked for again.
+#[tokio::test(start_paused = true)]
+async fn fault45_an_order_begins_anew_where_its_origin_has_moved() {
+    let setup = setup(8 * MIB);
+    let rig = setup.start().await;
+    let cut = Fault::StallAfter { bytes: 3 * MIB };
+    rig.world.fault(FILM, When::Always, cut);
+    rig.manager
+        .prefetch(resource(FILM), Priority::Medium)
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(5)).await; // why: virtual time, until what came is recorded
+    rig.manager.shutdown().await;
+    let record = setup.store.entry(&key(FILM)).await.unwrap().unwrap();
+    assert!(record.current.unwrap().recorded_bytes >= 2 * MIB);
+
+    setup.world.clear_faults(FILM);
+    setup.world.set_version(FILM, 2);
+    let rig = setup.start_with(|builder| builder.moved_origin("")).await;
+    sleep(Duration::from_secs(60)).await; // why: virtual time, until the order is done
+    let status = rig.manager.entry_status(&key(FILM)).await.unwrap().unwrap();
+    assert_eq!(status.recorded_bytes, 8 * MIB, "{status:?}");
+    let mut opened = rig.open(0, None).await;
+    assert_eq!(read_to_end(&mut opened.reader, 2).await, 8 * MIB);
 }
