@@ -78,7 +78,7 @@ pub(crate) struct Live {
     pub(crate) entry: EntryId,
     pub(crate) key: Arc<CacheKey>,
     /// One validation at a time.
-    pub(crate) validation: Semaphore,
+    pub(crate) validation: Arc<Semaphore>,
     /// Whether the origin has confirmed the representation in this session, or need not be asked.
     is_validated: AtomicBool,
     pub(crate) generation: watch::Sender<Generation>,
@@ -116,7 +116,7 @@ impl Live {
             source,
             entry,
             key: Arc::clone(&resource.key),
-            validation: Semaphore::new(1),
+            validation: Arc::new(Semaphore::new(1)),
             is_validated: AtomicBool::new(false),
             generation: watch::Sender::new(Generation::Pending),
             writing: RwLock::new(()),
@@ -218,7 +218,17 @@ impl Live {
         self.is_validated.load(Ordering::Acquire)
     }
 
+    /// From when on to ask again, where the origin was asked in this session and did not tell.
+    pub(crate) fn asked_in_vain(&self) -> Option<Tick> {
+        self.lock().ask_again_at
+    }
+
+    pub(crate) fn ask_again_at(&self, at: Tick) {
+        self.lock().ask_again_at = Some(at);
+    }
+
     pub(crate) fn set_validated(&self, validated: bool) {
+        self.lock().ask_again_at = None;
         self.is_validated.store(validated, Ordering::Release);
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use chunk_core::Admission;
+use chunk_core::{Admission, Representation};
 use chunk_ports::{
-    Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Freshness, StoreWrite, Verdict,
-    Wanted,
+    Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Freshness, Resource,
+    StoreWrite, Verdict, Wanted,
 };
 
 use crate::counters::add;
@@ -36,16 +36,20 @@ impl Inner {
         if live.is_validated() {
             return Ok(Validation::Same);
         }
+        if let Some(ask_at) = live.asked_in_vain() {
+            self.check_refusal(live)?;
+            if self.clock.now() >= ask_at {
+                self.ask_again(live);
+            }
+            return Ok(Validation::Same);
+        }
         let Ok(_permit) = live.validation.acquire().await else {
             return Ok(Validation::Same);
         };
         if live.is_validated() {
             return Ok(Validation::Same);
         }
-        let ttl = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
-        if let Some(error) = live.refusal_since(self.clock.now() - ttl) {
-            return Err(error);
-        }
+        self.check_refusal(live)?;
         let now = self.clock.unix_seconds();
         let (known, resource, is_fresh) = {
             let state = live.lock();
@@ -65,14 +69,7 @@ impl Inner {
             live.set_validated(true);
             return Ok(Validation::Same);
         }
-        let request = FetchRequest {
-            resource,
-            wanted: Wanted::Span {
-                start: 0,
-                end: Some(1),
-            },
-            condition: Condition::IfChanged(known.clone()),
-        };
+        let request = question(resource, &known);
         // What is here is not held up by an origin that is known to be out of reach, nor by finding out whether it
         // still is; once it is not, it is asked.
         if need == Need::Nothing {
@@ -86,6 +83,51 @@ impl Inner {
                 Admission::Refused { .. } => return Ok(Validation::Same),
             }
         }
+        self.ask_whether_same(live, known, request).await
+    }
+
+    /// A question of this session had no answer that tells. What is here is served meanwhile, and nobody waits for
+    /// the next one.
+    fn ask_again(self: &Arc<Self>, live: &Arc<Live>) {
+        let Ok(permit) = Arc::clone(&live.validation).try_acquire_owned() else {
+            return;
+        };
+        // Whoever may look whether an origin is back looks by this.
+        if let Admission::Refused { retry_after } =
+            self.reach.admit(live.key.origin(), self.clock.now())
+        {
+            return live.ask_again_at(self.clock.now() + retry_after);
+        }
+        let (known, resource) = {
+            let state = live.lock();
+            let Some(meta) = &state.meta else { return };
+            (meta.representation.clone(), state.resource.clone())
+        };
+        let (inner, live) = (Arc::clone(self), Arc::clone(live));
+        tokio::spawn(async move {
+            let _alone = permit;
+            let request = question(resource, &known);
+            if let Ok(Validation::Changed) = inner.ask_whether_same(&live, known, request).await {
+                inner.supersede(&live);
+            }
+        });
+    }
+
+    /// A refusal to confirm is the answer for a while (RFC 9111, 4.3.3).
+    fn check_refusal(&self, live: &Live) -> Result<(), OpenError> {
+        let ttl = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
+        match live.refusal_since(self.clock.now() - ttl) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn ask_whether_same(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        known: Representation,
+        request: FetchRequest,
+    ) -> Result<Validation, OpenError> {
         add(&self.counters.origin_requests, 1);
         match self.ask(request).await {
             Ok(FetchOutcome::NotModified(verdict)) => {
@@ -117,7 +159,9 @@ impl Inner {
             // Unreachable is not changed: what is verified is served.
             Err(error) => {
                 tracing::warn!(key = %live.key, %error, "the origin cannot confirm the cached file; it is served as it is");
-                live.set_validated(true);
+                let pause = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
+                let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
+                live.ask_again_at(self.clock.now() + pause);
                 Ok(Validation::Same)
             }
         }
@@ -153,6 +197,18 @@ impl Inner {
                 () = self.clock.sleep_until(patience) => {}
             }
         }
+    }
+}
+
+/// Whether the origin has another representation than `known`.
+fn question(resource: Resource, known: &Representation) -> FetchRequest {
+    FetchRequest {
+        resource,
+        wanted: Wanted::Span {
+            start: 0,
+            end: Some(1),
+        },
+        condition: Condition::IfChanged(known.clone()),
     }
 }
 

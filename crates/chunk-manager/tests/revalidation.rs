@@ -136,6 +136,45 @@ async fn an_origin_that_cannot_confirm_does_not_keep_the_file_away() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn fault11_a_file_in_steady_use_is_asked_about_again_once_its_origin_answers() {
+    for changes in [false, true] {
+        let setup = setup(MIB);
+        cached(&setup).await;
+        let rig = setup.start().await;
+        rig.world.fault(FILM, When::Always, Fault::status(500));
+        let steady = rig.open(0, None).await;
+        for _ in 0..60 {
+            let mut opened = rig.open(0, None).await;
+            assert_eq!(read_to_end(&mut opened.reader, 1).await, MIB);
+            sleep(Duration::from_secs(1)).await; // why: virtual time, a viewer that comes each second
+        }
+        let asked = rig.world.journal().requests_of(FILM);
+        assert!((4..=7).contains(&asked), "{asked} questions in a minute");
+
+        rig.world.clear_faults(FILM);
+        if changes {
+            rig.world.set_version(FILM, 2);
+        }
+        sleep(Duration::from_secs(11)).await; // why: virtual time, until it is asked again
+        drop(rig.open(0, None).await);
+        sleep(Duration::from_secs(1)).await; // why: virtual time, until it has answered
+        let mut opened = rig.open(0, None).await;
+        let version = if changes { 2 } else { 1 };
+        assert_eq!(read_to_end(&mut opened.reader, version).await, MIB);
+        let asked = rig.world.journal().requests_of(FILM);
+        drop(rig.open(0, None).await);
+        sleep(Duration::from_secs(11)).await; // why: virtual time, as long as an answer was waited for
+        drop(rig.open(0, None).await);
+        assert_eq!(
+            rig.world.journal().requests_of(FILM),
+            asked,
+            "it has been told"
+        );
+        drop(steady);
+    }
+}
+
 /// Tokio's clock with a wall clock that a test may set.
 #[derive(Debug)]
 struct Wall {

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(super) is_failing: bool,
     /// The origin's refusal to confirm what is cached.
     pub(super) refusal: Option<Failure>,
+    /// From when on the origin may be asked again whether it still has this, where it did not tell.
+    pub(super) ask_again_at: Option<Tick>,
     pub(super) arrival: RateEstimator,
     pub(super) arrived_at: Tick,
     /// The whole came once where a part was asked for, and no part since.
@@ -122,6 +124,7 @@ impl State {
             is_failing: false,
             are_ranges_doubted: false,
             refusal: None,
+            ask_again_at: None,
             arrival: RateEstimator::new(RateEstimator::WINDOW),
             arrived_at: Tick::ZERO,
             is_superseded: false,
