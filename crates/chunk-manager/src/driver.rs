@@ -465,6 +465,7 @@ impl Driver {
 
     fn reader_gone(&mut self, live: &Arc<Live>, reader: ReaderId) {
         self.handle(Input::ReaderGone { reader });
+        self.inner.share_rings_of(live);
         self.inner.dirty.mark(live);
         self.inner.space.change();
         if live.reader_count() > 0 {

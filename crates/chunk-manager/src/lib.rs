@@ -63,6 +63,7 @@ mod ranges;
 mod reach;
 mod reader;
 mod recorder;
+mod rings;
 mod run;
 mod segment;
 mod space;

@@ -19,9 +19,9 @@ use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentKey, SegmentSumm
 use tokio::sync::{RwLock, Semaphore, watch};
 
 use crate::error::OpenError;
-use crate::memory::MemoryBudget;
+use crate::memory::{Memory, MemoryBudget};
 use crate::segment::Segment;
-use crate::tail::{KEPT, RING, Spare};
+use crate::tail::{KEPT, Spare};
 use crate::waiters::{Token, Told};
 use crate::waiting::{Look, change, poll_for};
 use readable::{Glance, Readable};
@@ -237,6 +237,21 @@ impl Live {
         self.reader_count() == 0 && self.lock().meta.as_ref().is_some_and(|meta| !meta.storable)
     }
 
+    /// How many readers share out what cannot be kept, `None` where it can.
+    pub(crate) fn passes_to(&self) -> Option<usize> {
+        let state = self.lock();
+        (state.caching != Caching::On).then_some(state.positions.len())
+    }
+
+    /// How many bytes are to be kept around each reader where they cannot be stored; returns whether that is new.
+    pub(crate) fn set_ring(&self, ring: u64) -> bool {
+        std::mem::replace(&mut self.lock().ring, ring) != ring
+    }
+
+    pub(crate) fn ring(&self) -> u64 {
+        self.lock().ring
+    }
+
     pub(crate) fn reader_count(&self) -> usize {
         self.readers.load(Ordering::Acquire)
     }
@@ -370,21 +385,28 @@ impl Live {
         self.lock().tail.trim_stored(0);
     }
 
-    /// Forgets bytes that are only in memory and cannot be kept, beyond `allowance`: first those that no
-    /// reader is about to read.
-    pub(crate) fn trim_ring(&self, allowance: u64) -> RangeSet {
+    /// Forgets bytes that are only in memory and cannot be kept, beyond `allowance`: those outside of the readers'
+    /// rings, and, where memory is short, what readers have behind them and then what they have before them.
+    pub(crate) fn trim_ring(&self, allowance: u64, memory: Memory) -> RangeSet {
         let mut guard = self.lock();
         let state = &mut *guard;
         let spare = match state.caching {
             Caching::On => Spare::Left,
             Caching::Failing { .. } | Caching::Never => Spare::AllUnstored,
         };
-        let positions = &state.positions;
-        let gone = state.tail.trim_ring(allowance, spare, |piece| {
-            positions.values().any(|&position| {
-                ByteRange::with_len(position, RING / 2).is_ok_and(|wanted| wanted.overlaps(piece))
-            })
-        });
+        if state.tail.unstored_len() <= allowance {
+            return RangeSet::new();
+        }
+        let rings = state.rings(state.ring / 4);
+        let tail = &mut state.tail;
+        let mut gone = tail.trim_ring(allowance, spare, |piece| !rings.intersects(piece));
+        if memory == Memory::Short {
+            let rings = state.rings(0);
+            let tail = &mut state.tail;
+            let behind = tail.trim_ring(allowance, spare, |piece| !rings.intersects(piece));
+            gone.extend(behind.iter());
+            gone.extend(tail.trim_ring(allowance, spare, |_| true).iter());
+        }
         for range in gone.iter() {
             state.readable.remove(range);
         }

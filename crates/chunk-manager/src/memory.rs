@@ -4,6 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
+/// How much memory there is for what cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// A ring for each reader.
+    Enough,
+    /// Less than that.
+    Short,
+}
+
 /// How many payload bytes are in memory, against how many may be. Reaching the limit is back-pressure:
 /// runs stop reading until something has been stored or dropped.
 #[derive(Debug)]
@@ -32,6 +41,10 @@ impl MemoryBudget {
     pub(crate) fn set_limit(&self, limit: u64) {
         self.limit.store(limit, Ordering::Relaxed);
         self.freed.notify_waiters();
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// So many bytes more are in memory.

@@ -19,7 +19,7 @@ use crate::reader::ChunkReader;
 use crate::validating::Validation;
 use crate::waiters::LENGTH;
 use crate::waiting::Look;
-use crate::writer::{PASS_THROUGH_WINDOW, STORE_RETRY};
+use crate::writer::STORE_RETRY;
 
 /// How often opening starts over because the representation changed under it.
 const ATTEMPTS: usize = 4;
@@ -354,10 +354,7 @@ pub(crate) async fn index_generation(inner: Arc<Inner>, live: Arc<Live>, meta: M
                 _ => Caching::Never,
             };
             live.generation.send_replace(Generation::Unindexed);
-            inner.tell(Input::WindowCapped {
-                source: live.source,
-                bytes: Some(PASS_THROUGH_WINDOW),
-            });
+            inner.cap_window(&live);
             inner.mend_later(&live);
         }
     }

@@ -127,6 +127,7 @@ impl ChunkReader {
             Purpose::Play => live.reader_came(id, position),
             Purpose::Order => live.orderer_came(),
         }
+        inner.share_rings_of(&live);
         add(&inner.counters.readers, 1);
         let mut reader = Self {
             inner,

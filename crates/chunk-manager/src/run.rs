@@ -24,7 +24,7 @@ use crate::error::OpenError;
 use crate::inner::{Inner, nonce};
 use crate::live::{Caching, Generation, Live, Meta, Reuse};
 use crate::timeline::RunAccount;
-use crate::writer::{BATCH, PASS_THROUGH_WINDOW, Writer};
+use crate::writer::{BATCH, Writer};
 
 /// What the driver may change while a run is at work.
 #[derive(Debug)]
@@ -274,10 +274,7 @@ impl RunTask {
             if !meta.storable {
                 self.inner.withdraw(&self.live, &OpenError::NotStorable);
             }
-            self.inner.tell(Input::WindowCapped {
-                source: self.live.source,
-                bytes: Some(PASS_THROUGH_WINDOW),
-            });
+            self.inner.cap_window(&self.live);
         }
         self.inner.events.publish(CacheEvent::generation_started(
             Arc::clone(&self.live.key),

@@ -14,7 +14,8 @@ use crate::memory::MemoryBudget;
 
 /// How many stored bytes stay in memory for readers close behind.
 pub(crate) const KEPT: u64 = 1024 * 1024;
-/// How many bytes are kept where they cannot be stored.
+/// How many bytes are kept around each reader where they cannot be stored. Rings that touch are one, so that this is
+/// how far apart readers may be who share what comes.
 pub(crate) const RING: u64 = 4 * 1024 * 1024;
 
 /// What it holds counts against the budget from [`Self::push`] until it is dropped, whoever drops it.
@@ -140,20 +141,9 @@ impl Tail {
         before - self.stored_len
     }
 
-    /// Drops unstored pieces until at most `allowance` bytes of them are left, the oldest first, and those
-    /// that nobody wants before all others; returns which bytes are gone for good.
+    /// Drops unstored pieces that may go until at most `allowance` bytes of unstored ones are left, the oldest
+    /// first; returns which bytes are gone for good.
     pub(crate) fn trim_ring(
-        &mut self,
-        allowance: u64,
-        spare: Spare,
-        is_wanted: impl Fn(ByteRange) -> bool,
-    ) -> RangeSet {
-        let mut gone = self.trim_ring_of(allowance, spare, |range| !is_wanted(range));
-        gone.extend(self.trim_ring_of(allowance, spare, |_| true).iter());
-        gone
-    }
-
-    fn trim_ring_of(
         &mut self,
         allowance: u64,
         spare: Spare,
@@ -245,7 +235,7 @@ impl Tail {
             })
     }
 
-    #[cfg(test)]
+    /// How many bytes are only here.
     pub(crate) const fn unstored_len(&self) -> u64 {
         self.unstored_len
     }
@@ -313,13 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn a_full_ring_forgets_first_what_nobody_wants() {
+    fn a_full_ring_forgets_nothing_that_may_not_go() {
         let mut tail = Tail::default();
         for offset in 0..4 {
             tail.push(offset * 10, piece(10));
         }
-        let gone = tail.trim_ring(20, Spare::AllUnstored, |range| range.start() < 10);
+        let gone = tail.trim_ring(20, Spare::AllUnstored, |range| range.start() >= 10);
         assert_eq!(format!("{gone:?}"), "{10..30}");
+        let gone = tail.trim_ring(0, Spare::AllUnstored, |range| range.start() >= 10);
+        assert_eq!(format!("{gone:?}"), "{30..40}");
     }
 
     #[test]

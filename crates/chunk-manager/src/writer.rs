@@ -16,13 +16,9 @@ use crate::integrity::RunDigest;
 use crate::live::{Caching, Generation, Live};
 use crate::orders::Rest;
 use crate::space::Reservation;
-use crate::tail::RING;
 
 /// How many bytes are gathered before they are written: one system call each 256 KiB.
 pub(crate) const BATCH: u64 = 256 * 1024;
-/// How far ahead of readers to go where bytes cannot be kept: half of the ring, so that the other half
-/// lies behind them.
-pub(crate) const PASS_THROUGH_WINDOW: u64 = RING / 2;
 /// How many bytes to gather while the index has not taken the representation.
 const PATIENCE: u64 = 4 * BATCH;
 /// How long to wait for the index once so many are gathered: a fast origin sends them before one flush of
@@ -228,7 +224,7 @@ impl Writer {
         for range in failed {
             self.live.lock().tail.leave(range);
         }
-        self.inner.trim_ring(&self.live, RING);
+        self.inner.trim_rings(&self.live);
         self.inner.memory.may_be_freed();
         false
     }
@@ -243,7 +239,7 @@ impl Writer {
                 }
             }
         }
-        self.inner.trim_ring(&self.live, RING);
+        self.inner.trim_rings(&self.live);
         self.inner.memory.may_be_freed();
     }
 
@@ -342,10 +338,7 @@ impl Writer {
             .counters
             .store_failing
             .store(true, Ordering::Relaxed);
-        self.inner.tell(Input::WindowCapped {
-            source: self.live.source,
-            bytes: Some(PASS_THROUGH_WINDOW),
-        });
+        self.inner.cap_window(&self.live);
         self.inner.mend_later(&self.live);
     }
 }
@@ -369,35 +362,6 @@ impl Inner {
                 Arc::clone(live),
                 meta,
             ));
-        }
-    }
-
-    fn trim_ring(&self, live: &Live, allowance: u64) {
-        for range in live.trim_ring(allowance).iter() {
-            self.tell(Input::Forgotten {
-                source: live.source,
-                range,
-            });
-        }
-    }
-
-    /// Drops what need not be in memory, so that `live` can go on: first what is stored, then what other
-    /// representations hold that cannot be stored, since it can be fetched again.
-    fn make_memory(&self, live: &Arc<Live>) {
-        let lives = self.all_lives();
-        for other in &lives {
-            other.trim_stored();
-        }
-        for other in &lives {
-            if self.memory.has_room() {
-                return;
-            }
-            if !Arc::ptr_eq(other, live) {
-                self.trim_ring(other, 0);
-            }
-        }
-        if !self.memory.has_room() {
-            self.trim_ring(live, BATCH);
         }
     }
 }

@@ -21,7 +21,7 @@ use futures_util::future::join_all;
 use support::*;
 use tokio::time::{Instant, sleep};
 
-/// What one source may keep of bytes that cannot be stored.
+/// What a reader has around it of bytes that cannot be stored.
 const RING: u64 = 4 * MIB;
 
 struct Failing {
@@ -85,7 +85,8 @@ async fn fault15_a_byte_store_that_is_full_from_the_start_keeps_nobody_waiting()
         };
         let asked = Instant::now();
         let peak = peak_memory(&rig, read).await;
-        assert!(peak <= RING + MIB, "{peak} bytes in memory");
+        // Two read the same, and one elsewhere.
+        assert!(peak <= 2 * RING + MIB, "{peak} bytes in memory");
         assert!(
             asked.elapsed() <= Duration::from_secs(6),
             "{:?}",

@@ -209,6 +209,9 @@ pub enum Input {
         total_len: u64,
     },
     /// Bytes of this source cannot be kept, so readers get no more than this far ahead; `None` lifts it.
+    ///
+    /// What is there within that window of a reader stays until the reader comes to it. What is there beyond may be
+    /// on its way to being forgotten.
     WindowCapped {
         /// Which source.
         source: SourceId,

@@ -15,7 +15,8 @@
 //! enough for now rests while others have not. What the scheduler promises:
 //!
 //! - no byte is asked for by two runs at once, and none that is present (an origin without ranges excepted,
-//!   which can only be asked for everything; and *hedges*, which ask anew for what is late, within a budget);
+//!   which can only be asked for everything; *hedges*, which ask anew for what is late, within a budget; and
+//!   runs that follow each other where bytes cannot be kept, each of which reads what is in no other's ring);
 //! - runs in flight never exceed the limit, those being aborted included; besides them there may be *stripes*,
 //!   which bring pieces that such a run would come to later, up to the limit of connections;
 //! - a more urgent want takes the slot of a less urgent one at once;
@@ -56,6 +57,7 @@ mod parallel;
 mod plan;
 mod reader;
 mod rest;
+mod rings;
 mod run;
 mod source;
 mod stripes;
@@ -168,6 +170,9 @@ impl Scheduler {
             Input::WindowCapped { source, bytes } => {
                 if let Some(source) = self.sources.get_mut(&source) {
                     source.window_cap = bytes;
+                }
+                if bytes.is_none() {
+                    self.part_runs(source);
                 }
                 self.refresh_source(source);
             }

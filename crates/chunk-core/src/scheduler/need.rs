@@ -91,6 +91,8 @@ pub(super) struct Need {
     pub(super) since: Tick,
     /// Its reader, where nobody knows whether it plays and it may be given the chance to show it.
     pub(super) candidate: Option<Candidate>,
+    /// Up to where what is there will be there when it is wanted.
+    pub(super) stays_until: u64,
 }
 
 impl Scheduler {
@@ -133,6 +135,7 @@ impl Scheduler {
                 wide_until: u64::MAX,
                 since: reader.sought_at,
                 candidate: None,
+                stays_until: u64::MAX,
             });
         };
         let file_end = source.total_len.unwrap_or(u64::MAX);
@@ -154,6 +157,7 @@ impl Scheduler {
         let wanted = ByteRange::try_new(wanted.start(), until.min(end))?;
         let at = source.present.first_gap(wanted)?.start();
         let distance = at - position;
+        let stays_until = source.stays_until(position);
         let since = reader.waiting_since.unwrap_or(self.now);
         // Who has bytes to read needs no turn.
         let turn = |after| {
@@ -197,6 +201,7 @@ impl Scheduler {
             candidate: (urgency.rank == Rank::Unproven)
                 .then(|| reader.candidate(id, distance))
                 .flatten(),
+            stays_until,
         })
     }
 }

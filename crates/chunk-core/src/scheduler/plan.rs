@@ -133,6 +133,7 @@ impl Scheduler {
                 Server::New(_) | Server::PutOff | Server::Wait => want.at(),
             };
             want.need.until = want.need.until.min(from.saturating_add(left));
+            want.need.until = want.need.until.min(self.next_ring(&want, &slots));
             match server {
                 Server::Existing(run) => {
                     let is_shared_pace = self.paces_readers_together(want.source);
@@ -197,7 +198,7 @@ impl Scheduler {
         let claimed = self
             .runs_of(source)
             .filter(|(_, run)| run.claims(at))
-            .min_by_key(|(_, run)| run.phase == Phase::Aborting);
+            .min_by_key(|(_, run)| (run.phase == Phase::Aborting, run.distance_to(at, source)));
         if let Some((id, run)) = claimed {
             if run.phase == Phase::Aborting || run.suffix.is_some() {
                 return Server::Wait;
@@ -275,19 +276,16 @@ impl Scheduler {
     /// Where a new run at `at` has to end: before the next byte that is present or coming.
     fn free_end(&self, want: &Want, source: &Source, at: u64, slots: &[Slot]) -> u64 {
         let mut end = planned_end(want, source.total_len);
-        if let Some(rest) = ByteRange::try_new(at, end)
-            && let Some(gap) = source.present.first_gap(rest)
-        {
-            end = gap.end();
+        if let Some(rest) = ByteRange::try_new(at, end) {
+            let mut there = source.present.overlapping(rest);
+            end = there
+                .find(|range| !self.is_passing(want, source, range.start()))
+                .map_or(end, |range| range.start());
         }
         let heads = self.runs_of(source).map(|(_, run)| run.head);
-        let starts = planned_in(slots, want.source).filter_map(|plan| match plan.start {
-            Start::At(start) => Some(start),
-            Start::FromEnd(_) => None,
-        });
         heads
-            .chain(starts)
-            .filter(|&next| next > at)
+            .chain(starts_in(slots, want.source))
+            .filter(|&next| next > at && !self.is_passing(want, source, next))
             .fold(end, u64::min)
     }
 
@@ -314,6 +312,8 @@ impl Scheduler {
                 if !run.is_answered {
                     self.abort(id);
                 }
+            } else if self.has_met_a_ring(run) {
+                self.abort(id);
             } else if throttled.contains(&id)
                 || self.will_be_needed(id, run) && !self.is_cheaper_to_end(run, slots)
             {
@@ -448,9 +448,10 @@ impl Scheduler {
             if is_asked_for {
                 return true;
             }
-        } else if run.urgency.rank == Rank::Bulk {
+        } else if run.urgency.rank == Rank::Bulk && source.window_cap.is_none() {
             // A greedy reader's run is ended rather than held: a held connection still fills its buffers,
-            // and a player needs the line at once.
+            // and a player needs the line at once. Where bytes cannot be kept, windows are so small that each
+            // would be a request.
             return false;
         }
         let is_on_its_way_from = |position: u64, end: u64| {
@@ -570,6 +571,14 @@ impl Slot {
     pub(super) fn is_of(&self, run: RunId) -> bool {
         matches!(self.run, SlotRun::Existing(found) if found == run)
     }
+}
+
+/// Where the runs to start of one source begin.
+pub(super) fn starts_in(slots: &[Slot], source: SourceId) -> impl Iterator<Item = u64> + '_ {
+    planned_in(slots, source).filter_map(|plan| match plan.start {
+        Start::At(start) => Some(start),
+        Start::FromEnd(_) => None,
+    })
 }
 
 /// The runs to start of one source.

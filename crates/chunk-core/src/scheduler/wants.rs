@@ -154,6 +154,7 @@ impl Scheduler {
                 wide_until: u64::MAX,
                 since: Tick::ZERO,
                 candidate: None,
+                stays_until: source.stays_until(at),
             },
         })
     }
@@ -186,13 +187,15 @@ impl Scheduler {
     /// The open run that will bring the byte at `at`.
     pub(super) fn run_near(&self, id: SourceId, at: Start) -> Option<(RunId, &Run)> {
         let source = self.sources.get(&id)?;
-        self.runs_of(source).find(|(_, run)| {
-            run.phase == Phase::Open
-                && match at {
-                    Start::At(at) => run.claims(at),
-                    Start::FromEnd(_) => true,
-                }
-        })
+        let mut open = self
+            .runs_of(source)
+            .filter(|(_, run)| run.phase == Phase::Open);
+        match at {
+            Start::At(at) => open
+                .filter(|(_, run)| run.claims(at))
+                .min_by_key(|(_, run)| run.distance_to(at, source)),
+            Start::FromEnd(_) => open.next(),
+        }
     }
 
     pub(super) fn runs_of<'a>(

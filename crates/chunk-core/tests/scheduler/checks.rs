@@ -1,7 +1,7 @@
 //! What must hold between any two inputs.
 
-use chunk_core::RangeSet;
 use chunk_core::scheduler::{SourceId, Start};
+use chunk_core::{ByteRange, RangeSet};
 
 use crate::driver::{Request, World};
 
@@ -58,13 +58,23 @@ impl World {
         self.check_critical();
     }
 
-    /// No byte is asked for twice, but by a hedge of the run that asks for it as well, and by one only.
+    /// No byte is asked for twice, but by a hedge of the run that asks for it as well, and by one only. Where bytes
+    /// cannot be kept, none is read twice: runs follow each other.
     fn check_claims(&self, id: SourceId) {
+        let is_capped = self.files.get(&id).is_some_and(|open| open.is_capped);
         let mut claimed = RangeSet::new();
         let mut hedges = Vec::new();
         for (run, request) in self.requests.iter().filter(|(_, run)| run.source == id) {
             let is_known = matches!(request.asked, Start::At(_)) || request.is_answered;
-            let Some(claims) = request.claims().filter(|_| is_known) else {
+            let claims = request.claims().filter(|_| is_known);
+            let read = |claims: ByteRange| claims.before(request.until);
+            let Some(claims) = claims.and_then(|claims| {
+                if is_capped {
+                    read(claims)
+                } else {
+                    Some(claims)
+                }
+            }) else {
                 continue;
             };
             if claimed.intersects(claims) {

@@ -47,6 +47,8 @@ pub(crate) struct Open {
     /// Whether a run failed and none was started since.
     pub(crate) is_troubled: bool,
     pub(crate) knows_length: bool,
+    /// Whether what comes is forgotten soon.
+    pub(crate) is_capped: bool,
 }
 
 #[derive(Debug)]
@@ -156,6 +158,7 @@ impl World {
                 critical: RangeSet::new(),
                 is_troubled: false,
                 knows_length: is_known,
+                is_capped: false,
             },
         );
         self.input(Input::SourceOpened {
@@ -192,6 +195,15 @@ impl World {
                 range,
                 priority,
             });
+        }
+    }
+
+    /// Bytes of a file cannot be kept from now on, or can again.
+    pub(crate) fn cap(&mut self, id: u64, bytes: Option<u64>) {
+        let source = source(id);
+        if let Some(open) = self.files.get_mut(&source) {
+            open.is_capped = bytes.is_some();
+            self.input(Input::WindowCapped { source, bytes });
         }
     }
 
@@ -397,7 +409,8 @@ impl World {
                         !open.present.contains(at),
                         "{action:?} starts at a present byte"
                     );
-                    let asked = range(at, end);
+                    // What is there may be gone when a run comes to it.
+                    let asked = range(at, if open.is_capped { until } else { end });
                     assert!(
                         !open.present.intersects(asked),
                         "{action:?} asks for present bytes"

@@ -31,6 +31,7 @@ enum Op {
     Resume(u64),
     Supply(u64, ByteRange),
     Forget(u64, ByteRange),
+    Cap(u64, Option<u64>),
     Answer(usize),
     Progress(usize, u64),
     Finish(usize),
@@ -101,7 +102,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => id.clone().prop_map(Op::Suspend),
         1 => id.clone().prop_map(Op::Resume),
         1 => (id.clone(), byte_range()).prop_map(|(id, range)| Op::Supply(id, range)),
-        1 => (id, byte_range()).prop_map(|(id, range)| Op::Forget(id, range)),
+        2 => (id.clone(), byte_range()).prop_map(|(id, range)| Op::Forget(id, range)),
+        1 => (id, prop::option::weighted(0.8, 1..LONGEST / 8)).prop_map(|(id, window)| Op::Cap(id, window)),
         12 => (0..8usize).prop_map(Op::Answer),
         16 => (0..8usize, 1..LONGEST / 4).prop_map(|(run, bytes)| Op::Progress(run, bytes)),
         12 => (0..8usize).prop_map(Op::Finish),
@@ -186,6 +188,7 @@ fn apply(world: &mut World, op: &Op) {
                 });
             }
         }
+        Op::Cap(id, window) => world.cap(*id, *window),
         Op::Answer(index) => {
             if let Some(run) = nth(world, *index) {
                 world.answer(run);

@@ -14,7 +14,7 @@ use crate::error::{OpenError, ReadError};
 use crate::integrity::block_range;
 use crate::memory::MemoryBudget;
 use crate::segment::Segment;
-use crate::tail::Tail;
+use crate::tail::{RING, Tail};
 use crate::waiters::Waiters;
 use crate::waiting::Awaited;
 
@@ -41,6 +41,8 @@ pub(crate) struct State {
     /// Segments read since the index was last told.
     pub(crate) touched: BTreeSet<u32>,
     pub(crate) caching: Caching,
+    /// How many bytes to keep around each reader while they cannot be stored.
+    pub(super) ring: u64,
     /// Whether somebody is about to try again what could not be stored.
     pub(crate) is_mending: bool,
     /// Raised with each failure, so that a waiter can tell one that happened while it waited.
@@ -118,6 +120,7 @@ impl State {
             positions: BTreeMap::new(),
             touched: BTreeSet::new(),
             caching: Caching::On,
+            ring: RING,
             is_mending: false,
             failures: 0,
             failure: None,
@@ -158,6 +161,35 @@ impl State {
         self.segments
             .get(&segment)
             .map_or(0, |segment| segment.epoch)
+    }
+
+    /// What readers are near: three quarters of a ring before each of them, as far as it reaches without a hole, and
+    /// `behind` them so much.
+    ///
+    /// Rings that touch are one, and what has become one stays one until its readers are half a ring further apart:
+    /// sockets take a mebibyte or two at a time. With a sharp edge, what lies between would be there at one
+    /// moment and not at the next; islands would be left of it, and each would end a request.
+    pub(super) fn rings(&self, behind: u64) -> RangeSet {
+        let mut positions: Vec<u64> = self.positions.values().copied().collect();
+        positions.sort_unstable();
+        let most = self.ring - self.ring / 4;
+        let around = |&at: &u64| {
+            let before = self.readable.contiguous_from(at).min(most);
+            ByteRange::try_new(at.saturating_sub(behind), at.saturating_add(before))
+        };
+        let mut rings: RangeSet = positions.iter().filter_map(around).collect();
+        for (&last, &next) in positions.iter().zip(positions.iter().skip(1)) {
+            let Some(between) = ByteRange::try_new(last, next) else {
+                continue;
+            };
+            let is_one = between.len() <= self.ring
+                || between.len() <= self.ring + self.ring / 2
+                    && self.readable.contains_range(between);
+            if is_one {
+                rings.insert(between);
+            }
+        }
+        rings
     }
 
     /// How many failures there were.
