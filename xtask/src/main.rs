@@ -8,6 +8,7 @@
 //! cargo xtask proofs     which test proves which requirement
 //! cargo xtask sim        the scheduler on random workloads, against the least waiting that is possible
 //! cargo xtask explore    property tests with seeds that nobody has tried yet
+//! cargo xtask fuzz       made-up input for every parser that reads what others write
 //! cargo xtask e2e        chunkd between nginx and real players
 //! cargo xtask bench      cold | seek | playback | hit | scale: figures against their targets
 //! ```
@@ -24,6 +25,7 @@ mod chunkd;
 mod ci;
 mod e2e;
 mod explore;
+mod fuzz;
 mod http;
 mod isolate;
 mod proofs;
@@ -39,7 +41,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 const USAGE: &str =
-    "usage: cargo xtask arch | tidy | isolate | proofs | ci | sim | explore | e2e | bench";
+    "usage: cargo xtask arch | tidy | isolate | proofs | ci | sim | explore | fuzz | e2e | bench";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -62,6 +64,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["ci"] => ci::check()?,
         ["sim", rest @ ..] => sim::main(rest)?,
         ["explore", rest @ ..] => explore::main(rest)?,
+        ["fuzz", rest @ ..] => fuzz::main(rest)?,
         ["e2e", rest @ ..] => return e2e::main(rest),
         ["bench", rest @ ..] => return bench::main(rest),
         _ => bail!("{USAGE}"),

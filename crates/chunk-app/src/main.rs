@@ -36,6 +36,8 @@ mod descriptors;
 mod failure;
 mod fetching;
 mod folder;
+#[cfg(test)]
+mod found_inputs;
 mod host;
 mod idle;
 mod instance;

@@ -37,6 +37,8 @@ mod content_range;
 mod failure;
 mod fetcher;
 mod forward;
+#[cfg(test)]
+mod found_inputs;
 mod freshness;
 mod lookup;
 mod memo;

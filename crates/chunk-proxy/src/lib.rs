@@ -42,6 +42,9 @@ mod body;
 mod config;
 mod flush;
 mod forward;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod found_inputs;
 mod framing;
 mod heads;
 mod lane;
