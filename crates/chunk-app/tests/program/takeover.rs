@@ -114,6 +114,8 @@ async fn after_a_kill_nobody_is_said_to_be_downloading() {
         signal_to(&fetch, signal);
         let output = fetch.wait_with_output().await.unwrap();
         assert!(!output.status.success(), "{output:?}");
+        let asked = bench.origin.journal().requests();
         assert_idle(&bench.json(&["status", "--json"]).await[0]);
+        assert_eq!(bench.origin.journal().requests(), asked);
     }
 }
