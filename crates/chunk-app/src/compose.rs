@@ -184,11 +184,10 @@ pub(crate) fn proxy(
     };
     let descriptors = Descriptors::of_this_process(mounts.len())?;
     let config = ProxyConfig::new(mounts)
-        .with_max_connections(descriptors.clients)
         .with_hosts(serve.hosts.clone())
         .with_cors(cors)
         .with_grace(serve.grace)
-        .with_max_connections(serve.max_connections);
+        .with_max_connections(descriptors.clients.min(serve.max_connections));
     let manager = manager.clone();
     match &stores.http {
         Some(http) => {

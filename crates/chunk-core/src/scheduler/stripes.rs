@@ -37,6 +37,8 @@ struct Lead {
 impl Scheduler {
     /// What the timers of a path vary by: a run's last bytes are asked for this much earlier.
     const MARGIN: Duration = Duration::from_millis(5);
+    /// So little time is not worth a request.
+    const INSTANT: Duration = Duration::from_millis(20);
     /// How many claims and islands to pass on the way to the next piece.
     const STEPS: usize = 64;
 
@@ -382,8 +384,10 @@ impl Scheduler {
             };
             let reach = run.end.min(lead.until);
             let split = block_end(run.head.saturating_add(piece));
-            // Cutting off less than half a piece is not worth a request.
-            let is_long = reach > split && reach - split >= piece / 2;
+            // Cutting off less than half a piece is not worth a request, nor what comes within an instant: it is on
+            // its way already.
+            let least = (piece / 2).max(bytes_in(lead.rate, Self::INSTANT));
+            let is_long = reach > split && reach - split >= least;
             if lead.share > 1 && is_long && run.phase == Phase::Open && split > run.head {
                 let end = run.end.min(block_end(split.saturating_add(piece)));
                 let end = self.end_of_gap(lead, slot, source, split).min(end);
