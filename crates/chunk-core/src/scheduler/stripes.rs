@@ -121,11 +121,8 @@ impl Scheduler {
             run: id,
             source: slot.source,
             share: 1,
-            rate: run
-                .rate
-                .rate()
-                .filter(|&rate| rate > 0)
-                .or_else(|| self.known_rate(slot.source))?,
+            // What its line brought before says nothing of who has just begun: first the bytes that are waited for.
+            rate: run.rate.rate().filter(|&rate| rate > 0)?,
             until: slot.until,
         })
     }
@@ -227,12 +224,6 @@ impl Scheduler {
         self.line_of(id)
             .and_then(|line| line.round_trip.estimate())
             .map_or(0, |time| bytes_in(rate, time))
-    }
-
-    /// What a connection to its origin was found to bring, where that is known.
-    fn known_rate(&self, id: SourceId) -> Option<u64> {
-        let line = self.line_of(id)?;
-        Some(line.parallel.known_single()).filter(|&rate| rate > 0)
     }
 
     /// How many stripes may be added: each slot keeps a connection of its own.
