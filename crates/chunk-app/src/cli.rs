@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 use crate::address::Address;
+use crate::failure::{Failure, Outcome};
 use crate::rate::RateCap;
 use crate::units::{Cap, Count, Offset, Size, Span};
 
@@ -16,6 +18,44 @@ pub(crate) struct Cli {
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// What this process was started with. Help, and errors that repeat nothing secret, are the library's to print,
+    /// and end the process.
+    pub(crate) fn of_process() -> Outcome<Self> {
+        Self::try_parse().map_err(|error| untold(&error).unwrap_or_else(|| error.exit()))
+    }
+}
+
+/// What is told in place of an error that repeats a word which may be a URL with a password or a signature in it: it
+/// may stand where none belongs.
+fn untold(error: &clap::Error) -> Option<Failure> {
+    let repeated = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let is_secret = |word: &str| word.contains(['@', '?']);
+    let argument = repeated(ContextKind::InvalidArg);
+    let mut words = [
+        argument,
+        repeated(ContextKind::InvalidValue),
+        repeated(ContextKind::InvalidSubcommand),
+    ]
+    .into_iter()
+    .flatten();
+    if !words.any(is_secret) {
+        return None;
+    }
+    let place = argument.filter(|argument| !is_secret(argument));
+    Some(Failure::usage(format!(
+        "{}{}: it is not repeated here, because it may hold a password; an origin is given by --origin URL, and \
+         --help shows the rest",
+        error.kind(),
+        place
+            .map(|place| format!(" for {place}"))
+            .unwrap_or_default()
+    )))
 }
 
 /// What every command takes.

@@ -224,17 +224,30 @@ impl ConfigFile {
 
     /// Reads `text`; the error is one line without anything that may be a secret.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let located = |error: &toml::de::Error| {
+        let located = |error: &toml::de::Error, message: &str| {
             let line = error.span().map_or(1, |span| {
                 text.get(..span.start)
                     .map_or(1, |before| before.matches('\n').count() + 1)
             });
-            format!("line {line}: {}", error.message().replace('\n', " "))
+            format!("line {line}: {}", message.replace('\n', " "))
         };
-        let table: toml::Table = text.parse().map_err(|error| located(&error))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| located(&error, error.message()))?;
         check_keys(&table)?;
-        let file: Self = toml::from_str(text).map_err(|error| located(&error))?;
-        Ok(file)
+        toml::from_str(text).map_err(|error| located(&error, &without_value(error.message())))
+    }
+}
+
+/// What the library says of a value that is of another kind than it should be, without the value: a URL may stand where
+/// none belongs.
+fn without_value(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default();
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        None => message.to_owned(),
     }
 }
 
@@ -261,8 +274,14 @@ impl OriginTable {
 /// Finds keys that nobody knows, in the file's own words, before serde does in its own.
 fn check_keys(table: &toml::Table) -> Result<(), String> {
     check_table("", table, TOP_KEYS)?;
-    if let Some(toml::Value::Table(origin)) = table.get("origin") {
-        check_origin("origin.", origin)?;
+    match table.get("origin") {
+        Some(toml::Value::Table(origin)) => check_origin("origin.", origin)?,
+        Some(_) => {
+            return Err(
+                "`origin` is not a table; say [origin] and below it url = \"…\"".to_owned(),
+            );
+        }
+        None => {}
     }
     if let Some(toml::Value::Table(origins)) = table.get("origins") {
         for (name, origin) in origins {
@@ -430,6 +449,35 @@ mod tests {
         assert!(!error.contains("hunter2"), "{error}");
         let error = ConfigFile::parse("fill = \"yes\"").unwrap_err();
         assert!(error.starts_with("line 1: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn fault48_a_url_where_none_belongs_is_not_repeated() {
+        let url = "\"http://u:hunter2, expected @h/\"";
+        for (text, message) in [
+            (
+                format!("origin = {url}"),
+                "`origin` is not a table; say [origin] and below it url = \"…\"",
+            ),
+            (
+                format!("origins = {url}"),
+                "line 1: invalid type: string, expected a map",
+            ),
+            (
+                format!("[origin]\nimmutable = {url}"),
+                "line 2: invalid type: string, expected a boolean",
+            ),
+            (
+                format!("[origin]\nauth = {url}"),
+                "line 2: unknown variant, expected `drop` or `forward`",
+            ),
+            (
+                "[origin]\nurl = http://u:hunter2@h/".to_owned(),
+                "line 2: string values must be quoted, expected literal string",
+            ),
+        ] {
+            assert_eq!(ConfigFile::parse(&text).unwrap_err(), message);
+        }
     }
 
     #[test]

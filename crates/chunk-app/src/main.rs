@@ -65,8 +65,6 @@ mod wire;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::{Cli, Command};
 use crate::failure::{Failure, Outcome};
 use crate::known::Known;
@@ -74,7 +72,7 @@ use crate::record::Record;
 use crate::settings::{Environment, Layers};
 
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
+    match Cli::of_process().and_then(|cli| start(&cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::failure(&failure);

@@ -261,8 +261,8 @@ impl Mounts {
         }
         if !text.starts_with('/') {
             return Err(Failure::usage(format!(
-                "`{}` is neither a URL nor a path: a path begins with `/`, as players ask for it",
-                without_query(text)
+                "{} is neither a URL nor a path: a path begins with `/`, as players ask for it",
+                shown(text)
             )));
         }
         if let Some(origin) = self.origins.get("") {
@@ -278,8 +278,8 @@ impl Mounts {
                 "`/{name}` names an origin and no file; say /{name}/… "
             ))),
             None => Err(Failure::usage(format!(
-                "`{}` lies under no origin of this cache; {}",
-                without_query(text),
+                "{} lies under no origin of this cache; {}",
+                shown(text),
                 self.listed()
             ))),
         }
@@ -302,9 +302,13 @@ impl Mounts {
     }
 }
 
-/// `text` up to its query, which may hold a secret.
-fn without_query(text: &str) -> &str {
-    text.split('?').next().unwrap_or(text)
+/// What a message calls the path `text`: without its query, which may hold a secret, and not at all where it may be a
+/// URL that was begun wrongly, with a password in it.
+fn shown(text: &str) -> String {
+    match text.split('?').next().unwrap_or(text) {
+        path if path.contains('@') => "that".to_owned(),
+        path => format!("`{path}`"),
+    }
 }
 
 /// Percent-encodes what a person may type and a request line may not hold. A `#` is part of a file's name

@@ -35,6 +35,15 @@ pub(crate) enum OriginUrlError {
         "it holds a space, a control character or a letter outside ASCII; write those as %20 and the like"
     )]
     Character,
+    // A path may hold an `@`. But an unescaped slash in a password makes a host of what stands before it, and a path,
+    // which is printed, of the rest.
+    #[error(
+        "it has an `@` behind a `/`: in a user name or a password write `/` as %2F, in a path write `@` as %40"
+    )]
+    At,
+    // Where some libraries read a slash.
+    #[error("it holds a `\\`, which is no part of a URL; write %5C")]
+    Backslash,
 }
 
 impl OriginUrl {
@@ -44,6 +53,13 @@ impl OriginUrl {
         }
         if text.contains(['?', '#']) {
             return Err(OriginUrlError::Query);
+        }
+        if text.contains('\\') {
+            return Err(OriginUrlError::Backslash);
+        }
+        // Before anything else is said of its parts: they are not what they were meant to be.
+        if has_at_in_path(text) {
+            return Err(OriginUrlError::At);
         }
         let Split {
             scheme,
@@ -190,6 +206,12 @@ fn split(text: &str) -> Result<Split<'_>, OriginUrlError> {
     })
 }
 
+fn has_at_in_path(text: &str) -> bool {
+    let after = text.split_once("://").map(|(_, after)| after);
+    let path = after.and_then(|after| after.split_once('/'));
+    path.is_some_and(|(_, path)| path.contains('@'))
+}
+
 fn default_port(scheme: &str) -> u16 {
     if scheme == "https" { 443 } else { 80 }
 }
@@ -226,9 +248,28 @@ mod tests {
             ("https://h:http/", OriginUrlError::Port),
             ("https://h/a?token=1", OriginUrlError::Query),
             ("https://h/a b", OriginUrlError::Character),
+            ("https://h/@a/", OriginUrlError::At),
+            ("https://u:1\\2@h/", OriginUrlError::Backslash),
         ] {
             assert_eq!(OriginUrl::parse(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn fault48_an_unescaped_slash_in_a_password_is_refused_wherever_it_leaves_the_host() {
+        for text in [
+            "http://user:pa/ss@host/",
+            "http://user:12/ss@host/",
+            "http://us/er:ss@host/",
+            "http://user:p@ss/ss@host/",
+            "http:///user:ss@host/",
+            "http://user:12/ss@host:80/library/",
+        ] {
+            let error = OriginUrl::parse(text).unwrap_err();
+            assert_eq!(error, OriginUrlError::At, "{text}");
+        }
+        let escaped = url("http://user:12%2Fss%40@host/%40films/");
+        assert_eq!(escaped.to_string(), "http://host/%40films/");
     }
 
     #[test]

@@ -326,6 +326,12 @@ fn check_name(name: &str) -> Outcome<()> {
     if name.chars().all(fits) {
         return Ok(());
     }
+    // It may be a URL that was begun wrongly.
+    if name.contains('@') {
+        return Err(Failure::usage(
+            "what stands before `=` is no name for an origin: letters, digits, `_` and `-` make one; say library",
+        ));
+    }
     let right: String = name.chars().filter(|c| fits(*c)).collect();
     Err(Failure::usage(format!(
         "`{name}` is no name for an origin: letters, digits, `_` and `-` make one; say {}",

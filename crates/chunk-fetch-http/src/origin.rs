@@ -216,6 +216,13 @@ fn parse_base(name: &str, text: &str) -> Result<Url, BuildError> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("must end with its path, without '?' and '#'"));
     }
+    // Where a password holds a slash, or what is read as one, the host is what stands before it.
+    if url.path().contains('@') || text.contains('\\') {
+        return Err(wrong(
+            "must have neither an '@' behind its host, which is %40 in a path, nor a '\\'; a '/' in a \
+             password is %2F",
+        ));
+    }
     Ok(url)
 }
 

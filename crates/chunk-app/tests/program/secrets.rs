@@ -113,6 +113,47 @@ async fn fault48_no_secret_is_printed_logged_or_stored() {
     }
 }
 
+/// An operator's slips: what was meant for a secret place stands in another.
+#[tokio::test]
+async fn fault48_a_url_that_is_written_wrongly_is_not_repeated() {
+    let bench = Bench::with("a", 1000).await;
+    let mut orders: Vec<Vec<&str>> = Vec::new();
+    for url in [
+        "http://user:hunter-in-userinfo/2@127.0.0.1/",
+        "http://user:1/hunter-in-userinfo@127.0.0.1/",
+        "http://us/er:hunter-in-userinfo@127.0.0.1/",
+        "http://user:1@2/hunter-in-userinfo@127.0.0.1/",
+        "http://user:1\\hunter-in-userinfo@127.0.0.1/",
+        "http:/user:hunter-in-userinfo@127.0.0.1/",
+        "//user:hunter-in-userinfo@127.0.0.1/",
+        "user:hunter-in-userinfo@127.0.0.1/",
+    ] {
+        orders.push(vec!["serve", "--origin", url]);
+        orders.push(vec!["serve", url]);
+        orders.push(vec!["serve", "--listen", url]);
+        orders.push(vec![url]);
+        orders.push(vec!["fetch", "--origin", "a=http://127.0.0.1:1/", url]);
+        orders.push(vec!["pin", "/a", url]);
+        orders.push(vec!["why", "/a", url]);
+    }
+    orders.push(vec![
+        "serve",
+        "--origin",
+        "user:hunter-in-userinfo@h=http://h/",
+    ]);
+    orders.push(vec!["status", "http://h/?hunter-in-url"]);
+    for order in &orders {
+        let output = bench.run(order).await;
+        assert_eq!(output.status.code(), Some(2), "{order:?}: {output:?}");
+        assert_clean("output", &output.stdout);
+        assert_clean("messages", &output.stderr);
+        assert!(output.stderr.starts_with(b"chunkd: "), "{output:?}");
+    }
+    for file in files(&bench.folder()) {
+        assert_clean("a file", &std::fs::read(&file).unwrap());
+    }
+}
+
 /// Values of parameters that no list of signing schemes has.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault48_query_parameters_that_the_operator_calls_secret_are_kept_nowhere() {
