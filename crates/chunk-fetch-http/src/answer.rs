@@ -103,12 +103,16 @@ impl Head<'_> {
         // Before the range: several parts have none, and deserve their own reason.
         self.check_form(&self.representation(None))?;
         let said = self.text(CONTENT_RANGE).and_then(ContentRange::parse);
-        let Some(ContentRange::Part { range, total_len }) = said else {
+        let Some(said @ ContentRange::Part { range, total_len }) = said else {
             return Err(refused("a part without a Content-Range that can be used"));
         };
         if self.fields.get_all(CONTENT_RANGE).iter().count() > 1 {
             return Err(refused("a part with two Content-Ranges"));
         }
+        let total_len = match self.wanted {
+            Wanted::Suffix { len } => said.total_by_suffix(len),
+            Wanted::Span { .. } => total_len,
+        };
         let representation = self.representation(total_len);
         if let Condition::Continue(known) = self.condition {
             if !known.is_continued_by(&representation) {

@@ -47,6 +47,22 @@ impl ContentRange {
         }
         Some(Self::Part { range, total_len })
     }
+
+    /// The file's length, as a part in answer to a request for its last `len` bytes tells it.
+    ///
+    /// A part may leave the total open. Where it has as many bytes as were asked for, it ends where the file ends. With
+    /// fewer it may be some of them, and from the first byte on it may be what a server makes of a suffix that it takes
+    /// for a position: then only the whole tells.
+    pub(crate) const fn total_by_suffix(self, len: u64) -> Option<u64> {
+        match self {
+            Self::Part {
+                range,
+                total_len: None,
+            } if range.len() == len && range.start() > 0 => Some(range.end()),
+            Self::Part { total_len, .. } => total_len,
+            Self::Unsatisfied { total_len } => Some(total_len),
+        }
+    }
 }
 
 /// Digits only: `u64::from_str` would take a sign.
@@ -93,6 +109,22 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(ContentRange::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_tells_the_total_where_it_can_be_nothing_else() {
+        for (text, total) in [
+            ("bytes 90-99/*", Some(100)),
+            ("bytes 91-99/*", None),
+            ("bytes 89-99/*", None),
+            ("bytes 0-9/*", None),
+            ("bytes 0-4/*", None),
+            ("bytes 0-4/5", Some(5)),
+            ("bytes 90-99/200", Some(200)),
+        ] {
+            let said = ContentRange::parse(text).unwrap();
+            assert_eq!(said.total_by_suffix(10), total, "{text}");
         }
     }
 

@@ -36,7 +36,8 @@ use crate::{memo, redirect, request};
 /// - A whole file in answer to [`Condition::Continue`] is taken, from 0, only if it names the known validator.
 /// - A 206 may end earlier than asked; one that starts elsewhere or ends later is refused.
 /// - A 416 that can only be about a file without bytes is asked again without the range, so that such a file has
-///   its validators and media type as any other.
+///   its validators and media type as any other. So is an answer to a suffix that leaves the total open, unless it has
+///   as many bytes as were asked for, from a later one than the first: those end where the file ends.
 /// - A continuation goes straight to where the stable URL led within the last minute; where that is refused
 ///   or gone, and in any other call, the stable URL is asked, so that an expired redirect is never used twice.
 /// - Requests beyond the origin's connection cap wait for a place, in the order they came.
@@ -141,9 +142,16 @@ impl ChunkFetcher for HttpFetcher {
                 return Err(error);
             }
         };
-        let reached = if is_of_empty_file(&reached.answer, &request) {
-            // Such an answer says nothing of the file but that it has no bytes. Without the range it is described.
+        let mut wanted = request.wanted;
+        let reached = if is_of_empty_file(&reached.answer, &request)
+            || leaves_end_open(&reached.answer, wanted)
+        {
+            // Such an answer says too little of the file. Without the range it is described.
             range.remove(RANGE);
+            wanted = Wanted::Span {
+                start: 0,
+                end: None,
+            };
             ask(origin, stable, &own_fields, &range).await?
         } else {
             reached
@@ -156,7 +164,7 @@ impl ChunkFetcher for HttpFetcher {
         } = reached;
         let now = SystemTime::now();
         let head = Head {
-            wanted: request.wanted,
+            wanted,
             condition: &request.condition,
             media_expected,
             status: answer.head.status,
@@ -218,15 +226,28 @@ fn is_of_empty_file(answer: &Answer, request: &FetchRequest) -> bool {
         request.wanted,
         Wanted::Span { start: 0, .. } | Wanted::Suffix { .. }
     );
-    let said = answer.head.headers.get(CONTENT_RANGE);
-    let said = said.and_then(|value| ContentRange::parse(value.to_str().ok()?));
     answer.head.status == StatusCode::RANGE_NOT_SATISFIABLE
         && is_from_an_end
         && !matches!(request.condition, Condition::Continue(_))
         && matches!(
-            said,
+            content_range(answer),
             None | Some(ContentRange::Unsatisfied { total_len: 0 })
         )
+}
+
+/// Whether an answer to a request for the file's last bytes leaves open whether that is what they are.
+fn leaves_end_open(answer: &Answer, wanted: Wanted) -> bool {
+    match (wanted, content_range(answer)) {
+        (Wanted::Suffix { len }, Some(said @ ContentRange::Part { .. })) => {
+            answer.head.status == StatusCode::PARTIAL_CONTENT && said.total_by_suffix(len).is_none()
+        }
+        _ => false,
+    }
+}
+
+fn content_range(answer: &Answer) -> Option<ContentRange> {
+    let said = answer.head.headers.get(CONTENT_RANGE)?;
+    ContentRange::parse(said.to_str().ok()?)
 }
 
 /// An answer that is no redirect, and where it was found.

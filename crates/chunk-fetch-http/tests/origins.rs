@@ -9,9 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chunk_fetch_http::{BuildError, HttpFetcher, Lookup, OriginConfig};
 use chunk_ports::{
-    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, Secret, Wanted,
+    ChunkFetcher, Condition, FetchError, FetchOutcome, FetchRequest, RangeSupport, Secret, Wanted,
 };
-use chunk_testkit::origin::{Fault, OriginObject, ScriptedOrigin, When};
+use chunk_testkit::origin::{Fault, OriginObject, ScriptedOrigin, When, verify_content};
 use support::{assert_untold, drain, fetch, resource, span, whole_chain};
 use tokio::time::Instant;
 
@@ -69,6 +69,46 @@ async fn an_empty_file_is_known_by_its_fields_although_every_range_of_it_is_a_41
         FetchError::Unsatisfiable { total_len: Some(0) }
     ));
     assert_eq!(origin.journal().requests(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap12_a_suffix_that_leaves_its_end_open_is_answered_by_the_whole() {
+    let origin = origin().await;
+    origin.fault("film.mkv", When::Always, Fault::NoTotal);
+    let fetcher = fetcher(OriginConfig::new(origin.url()));
+    let ask = |len| {
+        fetcher.fetch(FetchRequest {
+            resource: resource("/film.mkv", "/film.mkv"),
+            wanted: Wanted::Suffix { len },
+            condition: Condition::Any,
+        })
+    };
+    // As long as the file, and longer; then a part with less than was asked for, and one from the wrong end.
+    let said = |text: &str| Fault::ContentRange(text.to_owned());
+    for (len, fault) in [
+        (10_000, None),
+        (10_001, None),
+        (500, Some(said("bytes 9600-9999/*"))),
+        (500, Some(said("bytes 0-500/*"))),
+    ] {
+        let before = origin.journal().requests();
+        if let Some(fault) = fault {
+            origin.clear_faults("film.mkv");
+            origin.fault("film.mkv", When::Next, fault);
+        }
+        let outcome = ask(len).await.unwrap();
+        let FetchOutcome::Body(fetched) = &outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!((fetched.start, fetched.end), (0, Some(10_000)));
+        assert_eq!(fetched.representation.total_len, Some(10_000));
+        assert_eq!(fetched.ranges, RangeSupport::Claimed);
+        let whole = drain(outcome).await.unwrap();
+        assert_eq!(verify_content("film.mkv", 1, 0, &whole), Ok(()));
+        let asked = origin.journal().records().split_off(before);
+        let ranges: Vec<_> = asked.iter().map(|asked| asked.range.is_some()).collect();
+        assert_eq!(ranges, [true, false], "{len}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

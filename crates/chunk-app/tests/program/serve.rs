@@ -54,6 +54,30 @@ async fn a_file_comes_through_byte_for_byte_and_the_second_time_from_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn trap12_a_suffix_is_served_where_the_origin_leaves_the_total_open() {
+    for (asked, first) in [(1000, LEN - 1000), (LEN + 5, 0)] {
+        let bench = Bench::with("film.mkv", LEN).await;
+        bench.origin.fault("film.mkv", When::Always, Fault::NoTotal);
+        let server = bench.serve().await;
+        let field = format!("Range: bytes=-{asked}\r\n");
+        for _ in 0..2 {
+            let end = server.get("/film.mkv", &field).await;
+            assert_eq!(end.status, 206, "{asked}: {}", end.head);
+            assert_eq!(verify_content("film.mkv", 1, first, &end.body), Ok(()));
+            assert_eq!(end.body.len() as u64, LEN - first);
+            let said = format!("bytes {first}-700000/{LEN}");
+            assert_eq!(end.header("content-range"), Some(said.as_str()));
+        }
+        let middle = server.get("/film.mkv", "Range: bytes=5-9\r\n").await;
+        assert_eq!(middle.header("content-range"), Some("bytes 5-9/700001"));
+        let whole = server.get("/film.mkv", "").await;
+        assert_eq!(verify_content("film.mkv", 1, 0, &whole.body), Ok(()));
+        assert_eq!((whole.status, whole.body.len() as u64), (200, LEN));
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_bytes_is_a_file_at_an_origin_that_refuses_every_range_of_it() {
     let bench = Bench::new().await;
     let empty = OriginObject::new("empty.txt", 0).content_type("text/plain");

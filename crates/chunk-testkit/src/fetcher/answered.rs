@@ -90,6 +90,11 @@ fn part(
     let (start, end, total) = field(answer, "content-range")
         .and_then(content_range)
         .ok_or_else(|| refused("no usable Content-Range"))?;
+    let total = match request.wanted {
+        // As many as were asked for of the last bytes end where the file ends.
+        Wanted::Suffix { len } if end - start == len && start > 0 => total.or(Some(end)),
+        _ => total,
+    };
     let fits = match request.wanted {
         Wanted::Span {
             start: asked,

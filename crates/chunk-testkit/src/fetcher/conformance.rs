@@ -24,6 +24,7 @@ macro_rules! fetcher_conformance {
             a_range_comes_right_and_says_what_it_is,
             an_open_range_goes_to_the_end,
             trap12_a_suffix_is_the_end_of_the_file,
+            trap12_a_whole_suffix_tells_a_total_that_is_left_open,
             trap12_a_range_that_reaches_past_the_end_is_clipped,
             trap12_a_range_past_the_end_is_unsatisfiable,
             an_empty_range_is_not_asked_for,

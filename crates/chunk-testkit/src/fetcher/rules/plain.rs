@@ -47,6 +47,21 @@ pub async fn trap12_a_suffix_is_the_end_of_the_file<F: ChunkFetcher + ?Sized>(
     }
 }
 
+/// As many bytes as were asked for of the end tell the length, where the origin leaves it open.
+pub async fn trap12_a_whole_suffix_tells_a_total_that_is_left_open<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    world.fault(FILM, When::Always, Fault::NoTotal);
+    for len in [1, 500, LEN - 1] {
+        let fetched = body(fetcher, asked(Wanted::Suffix { len }, Condition::Any)).await;
+        assert_eq!(fetched.representation, film());
+        assert_eq!(fetched.ranges, RangeSupport::Served);
+        assert_bytes(fetched, 1, LEN - len, LEN).await;
+    }
+    assert_eq!(world.journal().requests(), 3);
+}
+
 /// A span past the end gives what is there.
 pub async fn trap12_a_range_that_reaches_past_the_end_is_clipped<F: ChunkFetcher + ?Sized>(
     fetcher: &F,
