@@ -106,13 +106,4 @@ pub enum BuildError {
         #[source]
         source: rustls::Error,
     },
-    /// The HTTP library cannot be set up.
-    #[error("origin '{origin}': HTTP cannot be set up")]
-    Client {
-        /// Which origin.
-        origin: String,
-        /// What the library said.
-        #[source]
-        source: reqwest::Error,
-    },
 }

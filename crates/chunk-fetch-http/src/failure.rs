@@ -1,4 +1,4 @@
-//! From the HTTP libraries' errors to the port's, without what they would give away.
+//! From the HTTP library's errors to the port's, without what they would give away.
 
 use std::error::Error;
 
@@ -23,7 +23,7 @@ pub(crate) fn before_head(error: WireError, side: Side) -> FetchError {
         return not_public();
     }
     if matches!(error, WireError::TwoEnds) {
-        return two_ends();
+        return refused("a length and a transfer coding at once");
     }
     let is_unconnected = matches!(
         error,
@@ -39,30 +39,9 @@ pub(crate) fn before_head(error: WireError, side: Side) -> FetchError {
     }
 }
 
-/// An answer's framing says two things.
-pub(crate) fn two_ends() -> FetchError {
-    refused("a length and a transfer coding at once")
-}
-
 /// Why a body broke off.
 pub(crate) fn within_body(error: WireError, side: Side) -> FetchError {
     FetchError::Interrupted(source(error, side))
-}
-
-/// Why no head came to a request that was passed on.
-pub(crate) fn before_forwarded_head(error: reqwest::Error) -> FetchError {
-    let is_unconnected = error.is_connect();
-    let source = Box::new(error.without_url());
-    if is_unconnected {
-        FetchError::NoConnection(source)
-    } else {
-        FetchError::Unreachable(source)
-    }
-}
-
-/// Why the body of the answer to it broke off.
-pub(crate) fn within_forwarded_body(error: reqwest::Error) -> FetchError {
-    FetchError::Interrupted(Box::new(error.without_url()))
 }
 
 /// What may be told of an error. Causes deeper down may name the host (a certificate's name that does not

@@ -5,12 +5,11 @@ use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward};
 use futures_util::TryStreamExt as _;
 use http::header::{HeaderName, RANGE};
 use http::{HeaderMap, HeaderValue, Method};
-use reqwest::Body;
 
 use crate::body::CheckedBody;
-use crate::failure::{before_forwarded_head, two_ends, within_forwarded_body};
+use crate::failure::{Side, before_head, within_body};
 use crate::fetcher::{HttpFetcher, permit};
-use crate::wire::has_two_ends;
+use crate::wire::Upload;
 
 /// What a client may tell the origin. Credentials travel as the resource's `authorization`, cookies not at all.
 const REQUEST_FIELDS: &[&str] = &[
@@ -61,7 +60,7 @@ const ANSWER_FIELDS: &[&str] = &[
 impl OriginForward for HttpFetcher {
     async fn forward(&self, request: ForwardRequest) -> Result<ForwardResponse, FetchError> {
         let origin = self.origin(request.resource.key.origin())?;
-        let url = origin.place(&request.resource)?.url;
+        let place = origin.place(&request.resource)?;
         let method = Method::from_bytes(request.method.as_bytes())
             .ok()
             .filter(|method| {
@@ -78,28 +77,30 @@ impl OriginForward for HttpFetcher {
         fields.extend(passed);
         fields.remove(RANGE);
         let permit = permit(origin).await?;
-        let mut asked = origin.forward.request(method, url).headers(fields);
-        if let Some(body) = request.body {
-            asked = asked.body(Body::wrap_stream(body));
-        }
+        let target = place.target();
+        let body = Upload::new(request.body);
         // No limit to the head's time: a long upload comes before it.
-        let answer = asked.send().await.map_err(before_forwarded_head)?;
-        if has_two_ends(answer.headers()) {
-            return Err(two_ends());
-        }
+        let answer = origin
+            .own
+            .send(method, &place.url, &target, fields, body)
+            .await
+            .map_err(|error| before_head(error, Side::Origin))?;
         let headers = ANSWER_FIELDS
             .iter()
             .flat_map(|name| {
-                let values = answer.headers().get_all(*name).iter();
+                let values = answer.head.headers.get_all(*name).iter();
                 values.map(|value| ((*name).to_owned(), value.as_bytes().to_vec()))
             })
             .collect();
+        let promised = answer.body.len();
         Ok(ForwardResponse {
-            status: answer.status().as_u16(),
+            status: answer.head.status.as_u16(),
             headers,
             body: CheckedBody::stream(
-                answer.bytes_stream().map_err(within_forwarded_body),
-                None,
+                answer
+                    .body
+                    .map_err(|error| within_body(error, Side::Origin)),
+                promised,
                 origin.config.progress_timeout,
                 permit,
             ),

@@ -6,8 +6,8 @@
 //! [`FetchError`](chunk_ports::FetchError).
 //!
 //! Little is in flight that nobody reads: a connection's receive window is no larger than its line needs,
-//! nothing is read that is not polled for, and dropping a body closes its socket. That is why ranges have a
-//! transport of their own, while requests that are passed on go through reqwest.
+//! nothing is read that is not polled for, and dropping a body closes its socket. That is why the transport is
+//! of its own, down to the sockets.
 //!
 //! An origin the operator named may be at any address. Where it redirects to may not be private, unless
 //! that is the origin itself or [`OriginConfig::allow_private`] says so; the addresses that are checked are the

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::address::is_public;
 
@@ -38,9 +37,8 @@ impl Lookup for SystemLookup {
 #[error("a redirect leads to an address that is not public")]
 pub(crate) struct NotPublic;
 
-/// A resolver for one HTTP client. What it returns is what the client connects to, so that no second
-/// lookup can give another answer (DNS rebinding).
-#[derive(Clone, Debug)]
+/// Finds addresses that may be connected to.
+#[derive(Debug)]
 pub(crate) struct Resolver {
     pub(crate) lookup: Arc<dyn Lookup>,
     pub(crate) reach: Reach,
@@ -63,57 +61,5 @@ impl Resolver {
             }
         }
         Ok(found)
-    }
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let found = resolver.lookup.addresses(name.as_str()).await?;
-            let found = resolver.check(found)?;
-            let addresses: Addrs = Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0)));
-            Ok(addresses)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    /// A name whose answer changes with each question.
-    #[derive(Debug, Default)]
-    struct Rebinding(AtomicUsize);
-
-    #[async_trait]
-    impl Lookup for Rebinding {
-        async fn addresses(&self, _host: &str) -> io::Result<Vec<IpAddr>> {
-            let answers = [
-                vec!["1.1.1.1"],
-                vec!["127.0.0.1"],
-                vec!["::ffff:10.0.0.1", "2606:4700::1"],
-            ];
-            let answer = &answers[self.0.fetch_add(1, Ordering::Relaxed)];
-            Ok(answer.iter().map(|ip| ip.parse().unwrap()).collect())
-        }
-    }
-
-    #[tokio::test]
-    async fn fault42_each_lookup_is_checked_and_its_addresses_are_the_ones_connected_to() {
-        let resolver = Resolver {
-            lookup: Arc::new(Rebinding::default()),
-            reach: Reach::PublicOnly,
-        };
-        let ask = async || {
-            let name = "cdn.example".parse().unwrap();
-            let found = resolver.resolve(name).await;
-            found.map(|found| found.map(|a| a.ip().to_string()).collect::<Vec<_>>())
-        };
-        assert_eq!(ask().await.unwrap(), ["1.1.1.1"]);
-        assert!(ask().await.unwrap_err().is::<NotPublic>());
-        assert_eq!(ask().await.unwrap(), ["2606:4700::1"]);
     }
 }

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::Url;
 use tokio::time::Instant;
+use url::Url;
 
 /// How long a redirect is remembered at most, whatever it says: many a signature lasts no longer.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);

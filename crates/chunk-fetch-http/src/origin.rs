@@ -3,11 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chunk_ports::{FetchError, Resource, Secret};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
-use reqwest::{Client, Url, redirect, retry};
+use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
+use url::Url;
 
 use crate::config::{BuildError, OriginConfig};
 use crate::freshness::Policy;
@@ -26,8 +29,6 @@ pub(crate) struct Origin {
     secrets: HeaderMap,
     pub(crate) own: Transport,
     pub(crate) elsewhere: Transport,
-    /// For requests that are passed on, whose bodies go up as well.
-    pub(crate) forward: Client,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) memo: Memo,
 }
@@ -38,14 +39,9 @@ impl Origin {
         config: OriginConfig,
         lookup: &Arc<dyn Lookup>,
     ) -> Result<Self, BuildError> {
-        let url = parse_base(name, config.base_url.expose())?;
+        let mut base_url = parse_base(name, config.base_url.expose())?;
+        let login = take_login(&mut base_url);
         let tls = TlsSetup::new(name, &config)?;
-        let forward = forward_client(name, &config, lookup, &tls)?;
-        // The library takes user and password out of a URL and makes the field of them.
-        let bare = forward
-            .get(url)
-            .build()
-            .map_err(|source| cannot_build(name, source))?;
         let transport = |tls, reach| {
             let connector = Connector {
                 resolver: Resolver {
@@ -60,21 +56,19 @@ impl Origin {
         let own = transport(tls.own, Reach::Anywhere);
         let elsewhere = transport(tls.elsewhere, Reach::of_redirects(&config));
         let mut secrets = HeaderMap::new();
-        if let Some(basic) = bare.headers().get(AUTHORIZATION) {
-            secrets.insert(AUTHORIZATION, basic.clone());
+        if let Some(basic) = login {
+            secrets.insert(AUTHORIZATION, basic);
         }
         for (field, value) in &config.headers {
             let (field, value) = parse_header(name, field, value)?;
             secrets.append(field, value);
         }
-        let base_url = bare.url().clone();
         Ok(Self {
             base: Secret::new(base_url.as_str().trim_end_matches('/')),
             base_url,
             secrets,
             own,
             elsewhere,
-            forward,
             slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
             memo: Memo::default(),
             config,
@@ -179,31 +173,6 @@ pub(crate) fn common_fields() -> HeaderMap {
     ])
 }
 
-fn forward_client(
-    name: &str,
-    config: &OriginConfig,
-    lookup: &Arc<dyn Lookup>,
-    tls: &TlsSetup,
-) -> Result<Client, BuildError> {
-    Client::builder()
-        .http1_only()
-        // A proxy would do the connecting, past every check of addresses.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .referer(false)
-        .connect_timeout(config.connect_timeout)
-        // What is passed on comes now and then, and each idle connection is a descriptor.
-        .pool_max_idle_per_host(1)
-        .dns_resolver(Arc::new(Resolver {
-            lookup: Arc::clone(lookup),
-            reach: Reach::Anywhere,
-        }))
-        .tls_backend_preconfigured((*tls.own).clone())
-        .build()
-        .map_err(|source| cannot_build(name, source))
-}
-
 fn parse_base(name: &str, text: &str) -> Result<Url, BuildError> {
     let wrong = |reason| BuildError::BaseUrl {
         origin: name.to_owned(),
@@ -224,6 +193,22 @@ fn parse_base(name: &str, text: &str) -> Result<Url, BuildError> {
         ));
     }
     Ok(url)
+}
+
+/// Takes user and password out of `url`, and makes the field of them that a server wants (RFC 7617).
+fn take_login(url: &mut Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut login: Vec<u8> = percent_decode_str(url.username()).collect();
+    login.push(b':');
+    login.extend(percent_decode_str(url.password().unwrap_or_default()));
+    // Neither fails for a URL that has a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(login))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn parse_header(
@@ -254,11 +239,4 @@ fn parse_header(
     let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong())?;
     value.set_sensitive(true);
     Ok((field, value))
-}
-
-fn cannot_build(name: &str, source: reqwest::Error) -> BuildError {
-    BuildError::Client {
-        origin: name.to_owned(),
-        source: source.without_url(),
-    }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use chunk_ports::FetchError;
-use reqwest::Url;
+use url::Url;
 
 use crate::address::is_public;
 use crate::lookup::Reach;

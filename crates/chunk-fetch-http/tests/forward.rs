@@ -11,6 +11,9 @@ use chunk_ports::{
 };
 use chunk_testkit::origin::{Fault, OriginObject, ScriptedOrigin, When};
 use futures_util::{StreamExt, stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 async fn origin() -> (ScriptedOrigin, Arc<dyn OriginForward>) {
     let origin = ScriptedOrigin::start().await.unwrap();
@@ -75,6 +78,54 @@ async fn a_body_goes_up_with_its_length_and_the_answer_comes_back() {
     assert_eq!(record.header("content-length"), Some("6"));
     assert_eq!(record.header("content-type"), Some("text/plain"));
     assert_eq!(record.header("x-key"), Some("key"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn trap17_a_query_goes_up_as_it_was_written() {
+    let (origin, forward) = origin().await;
+    let target = "/film.mkv?a='%27&b=[{x|y}]^`\\&sig=it's";
+    for method in ["POST", "DELETE"] {
+        let mut sent = request(method, &[], &[]);
+        sent.resource = Resource::new(Arc::clone(&sent.resource.key), Secret::new(target));
+        forward.forward(sent).await.unwrap();
+        assert_eq!(origin.journal().last().unwrap().target, target);
+    }
+}
+
+/// What the answer waits for does not wait for the answer to be read.
+#[tokio::test]
+async fn what_goes_up_goes_on_whether_or_not_an_early_answer_is_read() {
+    const LEN: usize = 16 * 1024 * 1024;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = OriginConfig::new(format!("http://{}", listener.local_addr().unwrap()));
+    let fetcher = HttpFetcher::builder().origin("", config).build().unwrap();
+    let (all_came, came) = oneshot::channel();
+    let origin = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 64 * 1024];
+        let first = socket.read(&mut buffer).await.unwrap();
+        let body = buffer[..first].windows(4).position(|w| w == b"\r\n\r\n");
+        let mut got = first - body.unwrap() - 4;
+        socket
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nO")
+            .await
+            .unwrap();
+        while got < LEN {
+            let more = socket.read(&mut buffer).await.unwrap();
+            assert_ne!(more, 0, "{got} bytes came");
+            got += more;
+        }
+        all_came.send(()).unwrap();
+        socket.write_all(b"K").await.unwrap();
+    });
+    let length = LEN.to_string();
+    let mut sent = request("PUT", &[("content-length", &length)], &[]);
+    let pieces = (0..LEN / 65_536).map(|_| Ok(Bytes::from(vec![b'x'; 65_536])));
+    sent.body = Some(Box::pin(stream::iter(pieces)));
+    let response = fetcher.forward(sent).await.unwrap();
+    came.await.unwrap();
+    assert_eq!(text(response).await, "OK");
+    origin.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use reqwest::Url;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use url::Url;
 
 use super::WireError;
 use super::socket::{BoundedSocket, Bytestream};
@@ -105,4 +105,55 @@ fn server_name(url: &Url) -> io::Result<ServerName<'static>> {
     }
     ServerName::try_from(url.host_str().unwrap_or_default().to_owned())
         .map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::config::OriginConfig;
+    use crate::lookup::{Lookup, Reach};
+    use crate::tls::TlsSetup;
+
+    /// A name whose answer changes with each question.
+    #[derive(Debug, Default)]
+    struct Rebinding(AtomicUsize);
+
+    #[async_trait]
+    impl Lookup for Rebinding {
+        async fn addresses(&self, _host: &str) -> io::Result<Vec<IpAddr>> {
+            let answers = [
+                vec!["1.1.1.1"],
+                vec!["127.0.0.1"],
+                vec!["::ffff:10.0.0.1", "2606:4700::1"],
+            ];
+            let answer = &answers[self.0.fetch_add(1, Ordering::Relaxed)];
+            Ok(answer.iter().map(|ip| ip.parse().unwrap()).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn fault42_each_lookup_is_checked_and_its_addresses_are_the_ones_connected_to() {
+        let tls = TlsSetup::new("", &OriginConfig::new("http://media.example/")).unwrap();
+        let connector = Connector {
+            resolver: Resolver {
+                lookup: Arc::new(Rebinding::default()),
+                reach: Reach::PublicOnly,
+            },
+            tls: tls.elsewhere,
+            timeout: Duration::from_secs(10),
+        };
+        let url = Url::parse("http://cdn.example/").unwrap();
+        let ask = async || {
+            let found = connector.addresses(&url).await?;
+            Ok::<_, WireError>(found.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(ask().await.unwrap(), ["1.1.1.1:80"]);
+        assert!(matches!(ask().await, Err(WireError::NotPublic)));
+        assert_eq!(ask().await.unwrap(), ["[2606:4700::1]:80"]);
+    }
 }

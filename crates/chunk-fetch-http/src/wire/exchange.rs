@@ -9,17 +9,17 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use reqwest::Url;
+use url::Url;
 
 use super::WireError;
 use super::connect::Connector;
 use super::pool::{Line, Place, Pool};
+use super::upload::Upload;
 
 /// An answer's head is at most this long, and a body comes in pieces of at most this.
 const BUFFER: usize = 128 * 1024;
@@ -57,8 +57,22 @@ impl Transport {
         target: &str,
         fields: HeaderMap,
     ) -> Result<Answer, WireError> {
+        let nothing = Upload::new(None);
+        self.send(Method::GET, url, target, fields, nothing).await
+    }
+
+    /// The same by any method, with what goes up.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        target: &str,
+        fields: HeaderMap,
+        body: Upload,
+    ) -> Result<Answer, WireError> {
         let place = Place::of(url);
-        let mut request = request(url, target, fields)?;
+        let is_upload = !body.is_end_stream();
+        let mut request = request(method, url, target, fields, body)?;
         loop {
             let (mut line, is_new) = match self.pool.take(&place) {
                 Some(line) => (line, false),
@@ -66,6 +80,11 @@ impl Transport {
             };
             match send(&mut line, request).await {
                 Ok(answer) => {
+                    if is_upload {
+                        // What is left of it goes up whether or not the answer is read. The connection is not used
+                        // again.
+                        line.drive_apart();
+                    }
                     let (head, body) = answer.into_parts();
                     if has_two_ends(&head.headers) {
                         return Err(WireError::TwoEnds);
@@ -81,7 +100,8 @@ impl Transport {
                     });
                 }
                 // An old connection that turns out closed before anything was sent says nothing of the
-                // origin. Taking it used it up, so that this ends.
+                // origin, and whatever the method, the origin has seen nothing of it. Taking it used it up, so that
+                // this ends.
                 Err((_, Some(unsent))) if !is_new => request = unsent,
                 Err((error, _)) => return Err(error),
             }
@@ -95,22 +115,24 @@ impl Transport {
             .max_headers(MAX_FIELDS)
             .handshake(TokioIo::new(connected.stream))
             .await?;
-        Ok(Line {
-            requests,
-            driver: Some(Box::pin(driver)),
-            socket: connected.socket,
-        })
+        Ok(Line::new(requests, driver, connected.socket))
     }
 }
 
 /// Whether an answer says twice where it ends: somebody between us and the origin may have believed the other one,
 /// and then what comes next is not ours (RFC 9112, 6.3).
-pub(crate) fn has_two_ends(fields: &HeaderMap) -> bool {
+fn has_two_ends(fields: &HeaderMap) -> bool {
     fields.contains_key(TRANSFER_ENCODING) && fields.contains_key(CONTENT_LENGTH)
 }
 
-fn request(url: &Url, target: &str, fields: HeaderMap) -> Result<Request<Empty<Bytes>>, WireError> {
-    let mut request = Request::get(target).body(Empty::new())?;
+fn request(
+    method: Method,
+    url: &Url,
+    target: &str,
+    fields: HeaderMap,
+    body: Upload,
+) -> Result<Request<Upload>, WireError> {
+    let mut request = Request::builder().method(method).uri(target).body(body)?;
     *request.headers_mut() = fields;
     let host = url.host_str().unwrap_or_default();
     let host = match url.port() {
@@ -125,10 +147,10 @@ fn request(url: &Url, target: &str, fields: HeaderMap) -> Result<Request<Empty<B
 /// The answer to `request`; or why there is none, and the request if it was not sent.
 async fn send(
     line: &mut Line,
-    request: Request<Empty<Bytes>>,
-) -> Result<Response<Incoming>, (WireError, Option<Request<Empty<Bytes>>>)> {
+    request: Request<Upload>,
+) -> Result<Response<Incoming>, (WireError, Option<Request<Upload>>)> {
     // The future owns what it needs of the sender.
-    let mut answer = pin!(line.requests.try_send_request(request));
+    let mut answer = pin!(line.try_send(request));
     poll_fn(|cx| {
         let mut polled = answer.as_mut().poll(cx);
         let mut is_over = false;

@@ -1,17 +1,20 @@
 //! HTTP/1.1 on sockets of our own, so that little is in flight when a transfer is dropped or stops reading.
 //!
 //! A connection is driven by whoever reads its body: nothing is read that is not polled for, and dropping
-//! a body before its end closes the socket at once.
+//! a body before its end closes the socket at once. Only what had a body to send is driven by a task once
+//! its answer begins: the rest may have to go up before the answer goes on.
 
 mod connect;
 mod exchange;
 mod options;
 mod pool;
 mod socket;
+mod upload;
 mod window;
 
 pub(crate) use connect::Connector;
-pub(crate) use exchange::{Answer, Transport, has_two_ends};
+pub(crate) use exchange::{Answer, Transport};
+pub(crate) use upload::Upload;
 
 /// Why there is no answer, or no more of it.
 #[derive(Debug, thiserror::Error)]

@@ -1,54 +1,110 @@
 //! Connections between two requests.
 
 use std::collections::BTreeMap;
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use reqwest::Url;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use url::Url;
 
 use super::socket::{Bytestream, is_quiet};
+use super::upload::Upload;
 
 /// An idle connection is not used again after this time: what lies between may have forgotten it.
 const MAX_IDLE: Duration = Duration::from_secs(60);
 
 /// What reads and writes a connection, while it is polled.
-pub(crate) type Driver = Connection<TokioIo<Box<dyn Bytestream>>, Empty<Bytes>>;
+pub(crate) type Driver = Connection<TokioIo<Box<dyn Bytestream>>, Upload>;
 
 /// A connection and what drives it.
 pub(crate) struct Line {
-    pub(crate) requests: SendRequest<Empty<Bytes>>,
-    /// `None` once it is over.
-    pub(crate) driver: Option<Pin<Box<Driver>>>,
-    pub(crate) socket: Arc<TcpStream>,
+    requests: SendRequest<Upload>,
+    driving: Driving,
+    socket: Arc<TcpStream>,
+}
+
+/// Who reads and writes a connection.
+enum Driving {
+    /// Whoever polls it.
+    Here(Pin<Box<Driver>>),
+    /// A task of its own.
+    Apart(JoinHandle<()>),
+    /// Nobody any more.
+    Over,
 }
 
 impl Line {
+    pub(crate) fn new(
+        requests: SendRequest<Upload>,
+        driver: Driver,
+        socket: Arc<TcpStream>,
+    ) -> Self {
+        Self {
+            requests,
+            driving: Driving::Here(Box::pin(driver)),
+            socket,
+        }
+    }
+
+    /// Begins to send `request`.
+    pub(crate) fn try_send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>
+    {
+        self.requests.try_send_request(request)
+    }
+
+    /// Has the connection read and written by a task of its own for as long as this lives.
+    pub(crate) fn drive_apart(&mut self) {
+        self.driving = match std::mem::replace(&mut self.driving, Driving::Over) {
+            Driving::Here(driver) => Driving::Apart(tokio::spawn(async move {
+                // What went wrong is told by the answer's body.
+                let _ = driver.await;
+            })),
+            other => other,
+        };
+    }
+
     /// Reads and writes what can be; ready once the connection is over. What went wrong is told by the
     /// answer or by its body.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(driver) = &mut self.driver else {
-            return Poll::Ready(());
-        };
-        let _ = ready!(driver.as_mut().poll(cx));
-        self.driver = None;
-        Poll::Ready(())
+        match &mut self.driving {
+            Driving::Here(driver) => {
+                let _ = ready!(driver.as_mut().poll(cx));
+                self.driving = Driving::Over;
+                Poll::Ready(())
+            }
+            Driving::Apart(task) if !task.is_finished() => Poll::Pending,
+            Driving::Apart(_) | Driving::Over => Poll::Ready(()),
+        }
     }
 
     /// Whether a request can go out, as far as can be known without sending one.
     fn is_usable(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        is_quiet(&self.socket)
+        matches!(self.driving, Driving::Here(_))
+            && is_quiet(&self.socket)
             && self.drive(&mut cx).is_pending()
             && matches!(self.requests.poll_ready(&mut cx), Poll::Ready(Ok(())))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Driving::Apart(task) = &self.driving {
+            task.abort();
+        }
     }
 }
 
