@@ -49,6 +49,7 @@ mod framing;
 mod heads;
 mod lane;
 mod multipart;
+mod near;
 mod observe;
 mod preconditions;
 mod range_header;

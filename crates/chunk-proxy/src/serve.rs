@@ -28,6 +28,7 @@ use crate::config::{ConfigError, ProxyConfig};
 use crate::flush::Flushed;
 use crate::framing::{Gate, MAX_HEAD};
 use crate::lane::{Closing, End, Lane};
+use crate::near::do_not_pace;
 use crate::observe::{Counters, OpenConnection, ProxyStatistics};
 use crate::seats::{Seat, Seats};
 use crate::source::Source;
@@ -97,6 +98,9 @@ impl Proxy {
     ///
     /// A failure to accept one connection does not end it.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        if let Err(error) = do_not_pace(&listener) {
+            tracing::debug!(%error, "connections are paced as elsewhere");
+        }
         let seats = Seats::new(self.answerer.config.max_connections);
         let turning_away = Arc::new(Semaphore::new(AT_ONCE));
         let (closing, _) = watch::channel(());

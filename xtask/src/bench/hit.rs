@@ -157,10 +157,11 @@ fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, 
 
     let load_before = load_average();
     let mut text = format!(
-        "Medians of {} rounds of {:.1} s, the servers one after the other in each; load average {load_before} before. \
-         Beside it: {}.\n\n",
+        "Medians of {} rounds of {:.1} s, the servers one after the other in each; load average {load_before} before; the \
+         system's congestion control is {}. Beside it: {}.\n\n",
         options.rounds,
         options.turn.as_secs_f64(),
+        congestion_control(),
         servers[1..]
             .iter()
             .map(Server::version)
@@ -187,6 +188,12 @@ fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, 
     text.push_str(&lines);
     verdicts.add(judged);
     Ok((text, verdicts))
+}
+
+/// What servers get that do not choose: one that keeps a pace takes processor time for it.
+fn congestion_control() -> String {
+    let chosen = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    chosen.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 /// What each server did in each round.
