@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chunk_core::units::{UnitError, scale, split_number};
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
@@ -23,35 +25,6 @@ pub(crate) struct Cap(pub(crate) Option<Size>);
 /// How many of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count(pub(crate) usize);
-
-/// What is wrong with a size or a duration, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum UnitError {
-    #[error("nothing is given; say for example {example}")]
-    Empty { example: &'static str },
-    #[error("`{text}` does not begin with a number; say for example {example}")]
-    NoNumber { text: String, example: &'static str },
-    #[error("`{text}` is no whole number; say for example 4")]
-    NoCount { text: String },
-    #[error("{number} has no unit: say {number}{unit}")]
-    NoUnit { number: String, unit: &'static str },
-    #[error("`{unit}` is no unit of {what}: say {number}{right}")]
-    UnknownUnit {
-        number: String,
-        unit: String,
-        what: &'static str,
-        right: String,
-    },
-    #[error("`{text}` is more than this program can count")]
-    TooLarge { text: String },
-    #[error("`{text}` is not a whole number of {smallest}")]
-    Fraction {
-        text: String,
-        smallest: &'static str,
-    },
-    #[error("`{text}` names a unit twice or a smaller one first; say for example 1h30min")]
-    Order { text: String },
-}
 
 /// Unit names with the bytes each stands for. The first spelling of a value is the one printed.
 const SIZE_UNITS: &[(&str, u64)] = &[
@@ -253,65 +226,6 @@ pub(crate) fn approximate_size(bytes: u64) -> String {
     } else {
         format!("{whole}.{tenth} {name}")
     }
-}
-
-/// The digits (and one point) at the start, and what follows.
-pub(crate) fn split_number<'a>(
-    text: &'a str,
-    example: &'static str,
-) -> Result<(&'a str, &'a str), UnitError> {
-    if text.is_empty() {
-        return Err(UnitError::Empty { example });
-    }
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, rest) = text.split_at(end);
-    let digits = number.trim_matches('.');
-    if digits.is_empty() || digits.len() != number.len() || number.matches('.').count() > 1 {
-        return Err(UnitError::NoNumber {
-            text: text.to_owned(),
-            example,
-        });
-    }
-    Ok((number, rest))
-}
-
-/// `number` × `factor` in exact decimal arithmetic; anything finer than one is an error.
-pub(crate) fn scale(
-    number: &str,
-    factor: u64,
-    text: &str,
-    smallest: &'static str,
-) -> Result<u64, UnitError> {
-    let too_large = || UnitError::TooLarge {
-        text: text.to_owned(),
-    };
-    let fraction = || UnitError::Fraction {
-        text: text.to_owned(),
-        smallest,
-    };
-    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
-    let decimals = decimals.trim_end_matches('0');
-    let whole: u128 = whole.parse().map_err(|_| too_large())?;
-    let numerator: u128 = if decimals.is_empty() {
-        0
-    } else {
-        decimals.parse().map_err(|_| fraction())?
-    };
-    let digits = u32::try_from(decimals.len()).map_err(|_| fraction())?;
-    let denominator = 10_u128.checked_pow(digits).ok_or_else(fraction)?;
-    let part = numerator
-        .checked_mul(u128::from(factor))
-        .ok_or_else(fraction)?;
-    if part % denominator != 0 {
-        return Err(fraction());
-    }
-    whole
-        .checked_mul(u128::from(factor))
-        .and_then(|value| value.checked_add(part / denominator))
-        .and_then(|value| u64::try_from(value).ok())
-        .ok_or_else(too_large)
 }
 
 /// The unit that was most likely meant: by its first letter, else megabytes.

@@ -16,6 +16,7 @@
 //! | what to forget, and is there room | [`EvictionIndex`], [`SpaceLedger`] |
 //! | how fast does a film play, and where is its index | [`Container`] |
 //! | is this the same entry, the same file | [`CacheKey`], [`Representation`] |
+//! | what does `20Mbit/s` mean | [`units`] |
 //!
 //! All arithmetic is on integers, and checked or saturating: no offset, length, rate or time panics.
 //!
@@ -55,6 +56,7 @@ mod space;
 mod time;
 
 pub mod scheduler;
+pub mod units;
 
 pub use block::{BLOCK_SIZE, BlockMap};
 pub use breaker::{Admission, Breaker, BreakerPolicy};

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chunk_core::scheduler::Start;
+use chunk_core::scheduler::{Hints, Start};
 use chunk_ports::Resource;
 
 use crate::entry::{Entry, Opened};
@@ -21,6 +21,7 @@ impl Inner {
         resource: &Resource,
         start: u64,
         end: Option<u64>,
+        hints: Hints,
     ) -> Option<Opened> {
         // Whoever opens a file to fill it has to be heard of.
         if self.fill || self.is_closed.load(Ordering::Acquire) {
@@ -44,7 +45,8 @@ impl Inner {
             return None;
         }
         let (inner, start) = (Arc::clone(self), Start::At(start));
-        let reader = ChunkReader::open(inner, Arc::clone(&live), start, end, Purpose::Play);
+        let purpose = Purpose::Play(hints);
+        let reader = ChunkReader::open(inner, Arc::clone(&live), start, end, purpose);
         Some(Opened {
             entry: Entry::new(Arc::clone(self), live),
             reader,

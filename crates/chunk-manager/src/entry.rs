@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chunk_core::scheduler::Start;
+use chunk_core::scheduler::{Hints, Start};
 use chunk_core::{ByteRange, CacheKey, EntryId, LastModified, Representation};
 
 use crate::inner::Inner;
@@ -205,12 +205,18 @@ impl Entry {
     /// A reader of the bytes from `start` up to, not including, `end` (the file's end where `None`).
     #[must_use]
     pub fn reader(&self, start: u64, end: Option<u64>) -> ChunkReader {
+        self.reader_as(start, end, Hints::default())
+    }
+
+    /// The same for somebody who says that of themselves.
+    #[must_use]
+    pub fn reader_as(&self, start: u64, end: Option<u64>, hints: Hints) -> ChunkReader {
         ChunkReader::open(
             Arc::clone(&self.inner),
             Arc::clone(&self.live),
             Start::At(start),
             end,
-            Purpose::Play,
+            Purpose::Play(hints),
         )
     }
 

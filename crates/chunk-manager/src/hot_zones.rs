@@ -57,6 +57,7 @@ impl HotZones {
                 reader,
                 source,
                 start,
+                hints,
                 ..
             } => {
                 let from = match start {
@@ -68,7 +69,7 @@ impl HotZones {
                     from,
                     since: now,
                     is_told: false,
-                    is_told_otherwise: false,
+                    is_told_otherwise: hints.rate.is_some(),
                 };
                 self.readers.insert(reader, viewer);
                 self.pace(now, reader, from)

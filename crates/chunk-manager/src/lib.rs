@@ -82,6 +82,7 @@ mod writer;
 
 pub use builder::Builder;
 pub use chunk_core::Priority;
+pub use chunk_core::scheduler::Hints;
 pub use clock::TokioClock;
 pub use entry::{Entry, Glance, Opened, Revision};
 pub use error::{ManagerError, OpenError, ReadError, StartError, WaitError};

@@ -17,7 +17,6 @@ use tokio::task::AbortHandle;
 
 use crate::builder::{Builder, scheduler_config};
 use crate::driver::Command;
-use crate::entry::Opened;
 use crate::error::{ManagerError, OpenError, WaitError};
 use crate::inner::Inner;
 use crate::live::Live;
@@ -340,24 +339,6 @@ impl ChunkManager {
             reason.into(),
         ));
         Ok(())
-    }
-
-    /// Opens an entry: finds out what it is, in the same round trip as its first bytes where nothing is
-    /// known, and gives a reader at the first byte wanted.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub async fn open(&self, resource: Resource, first: First) -> Result<Opened, OpenError> {
-        self.inner.check_open()?;
-        self.inner.open(resource, first, Purpose::Play).await
-    }
-
-    /// [`Self::open`] at `start`, up to, not including, `end` (the file's end where `None`), where the entry is open
-    /// and confirmed and its byte at `start` is there, so that nothing has to be waited for. `None` says nothing of
-    /// why not: then it is to be opened the usual way.
-    #[must_use]
-    pub fn open_now(&self, resource: &Resource, start: u64, end: Option<u64>) -> Option<Opened> {
-        self.inner.open_now(resource, start, end)
     }
 
     /// Asks for a whole file durably, at MEDIUM or LOW. Returns once its size is known, or is known to be

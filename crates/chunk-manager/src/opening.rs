@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chunk_core::Priority;
-use chunk_core::scheduler::{Input, Start};
+use chunk_core::scheduler::{Hints, Input, Start};
 use chunk_ports::{ChunkStoreError, GenerationRecord, NewGeneration, Resource, StoreWrite};
 use futures_util::future::join_all;
 
@@ -14,6 +14,7 @@ use crate::entry::{Entry, Opened};
 use crate::error::{ManagerError, OpenError, ReadError};
 use crate::inner::Inner;
 use crate::live::{Caching, Generation, Live, Meta};
+use crate::manager::ChunkManager;
 use crate::options::{First, Purpose};
 use crate::reader::ChunkReader;
 use crate::validating::Validation;
@@ -31,6 +32,45 @@ pub(crate) enum Need {
     Nothing,
     /// It has to come from the origin.
     Origin,
+}
+
+impl ChunkManager {
+    /// Opens an entry: finds out what it is, in the same round trip as its first bytes where nothing is
+    /// known, and gives a reader at the first byte wanted.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(&self, resource: Resource, first: First) -> Result<Opened, OpenError> {
+        self.open_as(resource, first, Hints::default()).await
+    }
+
+    /// [`Self::open`] for somebody who says that of themselves, which counts from their first byte on.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_as(
+        &self,
+        resource: Resource,
+        first: First,
+        hints: Hints,
+    ) -> Result<Opened, OpenError> {
+        self.inner.check_open()?;
+        self.inner.open(resource, first, Purpose::Play(hints)).await
+    }
+
+    /// [`Self::open_as`] at `start`, up to, not including, `end` (the file's end where `None`), where the entry is open
+    /// and confirmed and its byte at `start` is there, so that nothing has to be waited for. `None` says nothing of
+    /// why not: then it is to be opened the usual way.
+    #[must_use]
+    pub fn open_now(
+        &self,
+        resource: &Resource,
+        start: u64,
+        end: Option<u64>,
+        hints: Hints,
+    ) -> Option<Opened> {
+        self.inner.open_now(resource, start, end, hints)
+    }
 }
 
 impl Inner {

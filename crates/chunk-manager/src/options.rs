@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chunk_core::scheduler::Hints;
+
 /// Limits that may change while the manager runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -145,8 +147,8 @@ pub enum First {
 /// What an entry is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To read it.
-    Play,
+    /// To read it, by somebody who says that of themselves.
+    Play(Hints),
     /// To order it: what others have stays, as long as nobody plays it.
     Order,
 }

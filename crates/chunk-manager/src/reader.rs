@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use chunk_core::scheduler::{Input, ReaderId, Start};
+use chunk_core::scheduler::{Hints, Input, ReaderId, Start};
 use chunk_core::{ByteRange, Tick};
 use chunk_ports::Window;
 use futures_core::Stream;
@@ -67,8 +67,8 @@ pub struct ChunkReader {
     /// Whether the scheduler knows of it. A reader of bytes that are all there has nothing to ask for, and
     /// there may be many thousands of them a second.
     is_scheduled: bool,
-    /// What it was told to play at.
-    rate: Option<u64>,
+    /// What whoever reads says of themselves.
+    hints: Hints,
     /// Bytes taken from the store and not handed out yet.
     rest: Bytes,
     /// How often stored bytes had lost trust when these were taken.
@@ -123,10 +123,16 @@ impl ChunkReader {
                 .map_or(u64::MAX, |total| total.saturating_sub(len)),
         };
         let seen_failures = live.failures();
-        match purpose {
-            Purpose::Play => live.reader_came(id, position),
-            Purpose::Order => live.orderer_came(),
-        }
+        let hints = match purpose {
+            Purpose::Play(hints) => {
+                live.reader_came(id, position);
+                hints
+            }
+            Purpose::Order => {
+                live.orderer_came();
+                Hints::default()
+            }
+        };
         inner.share_rings_of(&live);
         add(&inner.counters.readers, 1);
         let mut reader = Self {
@@ -137,7 +143,7 @@ impl ChunkReader {
             position,
             end,
             is_scheduled: false,
-            rate: None,
+            hints,
             rest: Bytes::new(),
             rest_since: 0,
             store_read: None,
@@ -183,13 +189,8 @@ impl ChunkReader {
             source: self.live.source,
             start: self.start,
             end: self.end,
+            hints: self.hints,
         });
-        if self.rate.is_some() {
-            self.inner.tell(Input::ReaderRate {
-                reader: self.id,
-                rate: self.rate,
-            });
-        }
     }
 
     /// The length is known now: a position counted from the end becomes an offset.
@@ -254,13 +255,19 @@ impl ChunkReader {
 
     /// Tells how many bytes a second the media plays at, where the caller knows; measured otherwise.
     pub fn set_rate(&mut self, bytes_per_second: u64) {
-        self.rate = Some(bytes_per_second);
+        self.hints.rate = Some(bytes_per_second);
         if self.is_scheduled {
             self.inner.tell(Input::ReaderRate {
                 reader: self.id,
-                rate: self.rate,
+                rate: self.hints.rate,
             });
         }
+    }
+
+    /// What whoever reads says of themselves.
+    #[must_use]
+    pub const fn hints(&self) -> Hints {
+        self.hints
     }
 
     /// Goes on at `position`. What was being fetched ahead of the former position is no longer wanted.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use chunk_core::ByteRange;
-use chunk_manager::Revision;
+use chunk_manager::{Hints, Revision};
 use chunk_ports::Resource;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::request::Parts;
@@ -55,6 +55,7 @@ struct Known {
 /// All that is decided about a request without its range.
 pub(crate) struct Standing {
     resource: Resource,
+    hints: Hints,
     policy: Policy,
     caller: Caller,
 }
@@ -204,11 +205,11 @@ impl Answerer {
         }
         let authority = admission::admit(&self.config.hosts, head, local).ok()?;
         let caller = Caller::of(&self.config, &head.headers, authority.as_deref());
-        let (mount, resource) =
-            route::resolve(&self.config.mounts, &head.uri, &head.headers).ok()?;
-        let policy = Policy::of(mount, &resource);
+        let routed = route::resolve(&self.config.mounts, &head.uri, &head.headers).ok()?;
+        let policy = Policy::of(routed.mount, &routed.resource);
         Some(Standing {
-            resource,
+            resource: routed.resource,
+            hints: routed.hints,
             policy,
             caller,
         })
@@ -230,7 +231,8 @@ impl Answerer {
             None => (0, None),
         };
         let resource = &known.standing.resource;
-        let opened = self.source.open_now(resource, start, end)?;
+        let hints = known.standing.hints;
+        let opened = self.source.open_now(resource, start, end, hints)?;
         let glance = opened.glance()?;
         let total_len = glance.total_len?;
         let end = end.map_or(total_len, |end| end.min(total_len));

@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::admission::{self, Caller};
 use crate::body::Body;
-use crate::config::{Mount, ProxyConfig};
+use crate::config::ProxyConfig;
 use crate::flush::Flushed;
 use crate::forward;
 use crate::multipart::random_boundary;
@@ -26,7 +26,7 @@ use crate::preconditions;
 use crate::range_header::{RangeHeader, RangeSpec};
 use crate::refusal::{Refusal, text_response};
 use crate::respond::{self, BodyPlan, EntryFacts, Plan, Policy, Retrieval};
-use crate::route;
+use crate::route::{self, Routed};
 use crate::source::{Open, Source};
 
 /// The longest request target answered; a longer one is 414.
@@ -158,19 +158,19 @@ impl Answerer {
         if head.method == Method::OPTIONS && (self.forward.is_none() || head.uri.path() == "*") {
             return Ok(self.options());
         }
-        let (mount, resource) = route::resolve(&self.config.mounts, &head.uri, &head.headers)?;
+        let routed = route::resolve(&self.config.mounts, &head.uri, &head.headers)?;
+        let resource = &routed.resource;
         span.record("key", tracing::field::display(&resource.key));
         let retrieval = match head.method {
             Method::GET => Retrieval::Get,
             Method::HEAD => Retrieval::Head,
             _ => {
                 return self
-                    .pass_on(Request::from_parts(head, body), resource)
+                    .pass_on(Request::from_parts(head, body), routed.resource)
                     .await;
             }
         };
-        self.retrieve(retrieval, &head.headers, mount, resource)
-            .await
+        self.retrieve(retrieval, &head.headers, routed).await
     }
 
     /// Answers a GET or HEAD from the cache, which asks the origin where it must.
@@ -178,9 +178,13 @@ impl Answerer {
         &self,
         retrieval: Retrieval,
         headers: &HeaderMap,
-        mount: &Mount,
-        resource: Resource,
+        routed: Routed<'_>,
     ) -> Result<Response<Body>, Refusal> {
+        let Routed {
+            mount,
+            resource,
+            hints,
+        } = routed;
         let range = match retrieval {
             Retrieval::Get => RangeHeader::of(headers),
             Retrieval::Head => None,
@@ -190,7 +194,7 @@ impl Answerer {
             Retrieval::Get => first_of(range.as_ref()),
             Retrieval::Head => First::Nothing,
         };
-        let opened = match self.source.open(resource.clone(), first).await {
+        let opened = match self.source.open(resource.clone(), first, hints).await {
             // The first range has no byte, but the answer may be another than 416: a precondition comes
             // first, a second range may have bytes, and without a range an empty file is a file. And a 416
             // names by its validators the file that it is about.
@@ -198,7 +202,7 @@ impl Answerer {
                 let is_decided = total_len.is_some()
                     && !preconditions::any(headers)
                     && range.as_ref().is_some_and(|range| range.specs().len() == 1);
-                match self.source.open(resource, First::Nothing).await {
+                match self.source.open(resource, First::Nothing, hints).await {
                     // The origin has gone since; what it said of the range still holds.
                     Err(_) if is_decided => Err(error),
                     again => again,
@@ -279,8 +283,6 @@ impl Answerer {
 
 /// Which bytes to ask the origin for first. The manager learns the rest of what the answer needs from the
 /// same round trip.
-///
-/// This is also where the urgency of RFC 9218's `Priority` field would enter.
 fn first_of(range: Option<&RangeHeader>) -> First {
     // No file is larger than this; a range beyond it is answered from the file's length alone.
     const LARGEST: u64 = i64::MAX as u64;

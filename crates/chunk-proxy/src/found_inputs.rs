@@ -13,7 +13,7 @@ use crate::framing::{Follows, check, find_end};
 use crate::heads::parse;
 use crate::preconditions::{Outcome, Validators, any, evaluate};
 use crate::range_header::{RangeHeader, Selection};
-use crate::route::resolve;
+use crate::route::{Routed, resolve};
 
 /// The length of a file, and a `Range` field: what is selected is what is named, each byte once.
 pub fn range(data: &[u8]) {
@@ -103,9 +103,12 @@ pub fn target(data: &[u8]) {
         vec![Mount::unnamed()],
         vec![Mount::named("a"), Mount::named("b")],
     ] {
-        let Ok((mount, resource)) = resolve(&mounts, &uri, &HeaderMap::new()) else {
+        let Ok(routed) = resolve(&mounts, &uri, &HeaderMap::new()) else {
             continue;
         };
+        let Routed {
+            mount, resource, ..
+        } = routed;
         let path = resource.key.path();
         assert!(path.starts_with('/') && path.is_ascii());
         assert!(

@@ -59,8 +59,10 @@ mod route;
 mod seats;
 mod serve;
 mod source;
+mod structured;
 #[cfg(test)]
 mod tests;
+mod told;
 mod turned_away;
 mod wire;
 

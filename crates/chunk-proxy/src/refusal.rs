@@ -1,5 +1,6 @@
 //! Answers that are not the file: a status and one plain line, which never holds a secret.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use chunk_manager::{ManagerError, OpenError};
@@ -18,7 +19,7 @@ use crate::route::NoRoute;
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
-    line: &'static str,
+    line: Cow<'static, str>,
     fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -26,7 +27,7 @@ impl Refusal {
     pub(crate) const fn new(status: StatusCode, line: &'static str) -> Self {
         Self {
             status,
-            line,
+            line: Cow::Borrowed(line),
             fields: Vec::new(),
         }
     }
@@ -128,6 +129,11 @@ impl From<NoRoute> for Refusal {
         match reason {
             NoRoute::Unknown => Self::new(StatusCode::NOT_FOUND, "no origin is mounted there"),
             NoRoute::Malformed => Self::bad_request("the target is not a path"),
+            NoRoute::Rate(reason) => Self {
+                status: StatusCode::BAD_REQUEST,
+                line: Cow::Owned(reason.to_string()),
+                fields: Vec::new(),
+            },
         }
     }
 }

@@ -3,30 +3,43 @@
 use std::sync::Arc;
 
 use chunk_core::CacheKey;
+use chunk_manager::Hints;
 use chunk_ports::{Resource, Secret};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri};
 
 use crate::config::Mount;
+use crate::told::{self, BadRate};
 
 /// Why a target leads nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoRoute {
     /// 404: no origin is mounted there.
     Unknown,
     /// 400: the target is no path.
     Malformed,
+    /// 400: the switch for the rate tells none.
+    Rate(BadRate),
+}
+
+/// Where a target leads.
+#[derive(Debug)]
+pub(crate) struct Routed<'a> {
+    pub(crate) mount: &'a Mount,
+    pub(crate) resource: Resource,
+    /// What the client says of how it is going to read.
+    pub(crate) hints: Hints,
 }
 
 /// Finds the mount of a target and names the resource.
 ///
 /// What the origin is asked for is the normalised path, so that no spelling of `..` leads out of the
-/// folder its base URL names; the query goes as it came, because it may be signed.
+/// folder its base URL names; the query goes as it came, because it may be signed, but for what is meant for us.
 pub(crate) fn resolve<'a>(
     mounts: &'a [Mount],
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<(&'a Mount, Resource), NoRoute> {
+) -> Result<Routed<'a>, NoRoute> {
     let target = uri.path_and_query().ok_or(NoRoute::Malformed)?.as_str();
     let target = escape_non_ascii(target);
     let (mount, below) = match mounts {
@@ -37,6 +50,7 @@ pub(crate) fn resolve<'a>(
             (mount.ok_or(NoRoute::Unknown)?, below)
         }
     };
+    let (below, rate) = told::take_rate(below).map_err(NoRoute::Rate)?;
     let mut key = CacheKey::new(mount.name(), &below, mount.signature_parameters())
         .map_err(|_| NoRoute::Malformed)?;
     let asked = match below.split_once('?') {
@@ -56,7 +70,14 @@ pub(crate) fn resolve<'a>(
     if let Some((_, value)) = credentials {
         resource = resource.with_authorization(Secret::new(value));
     }
-    Ok((mount, resource))
+    let hints = Hints::default()
+        .with_rate(rate)
+        .with_yielding(told::is_background(headers));
+    Ok(Routed {
+        mount,
+        resource,
+        hints,
+    })
 }
 
 /// Percent-encodes what is not ASCII, so that a name has one key however a player wrote it.
@@ -102,7 +123,7 @@ mod tests {
     use crate::config::PartitionKey;
 
     fn resource(mounts: &[Mount], target: &str) -> Result<Resource, NoRoute> {
-        resolve(mounts, &target.parse().unwrap(), &HeaderMap::new()).map(|(_, resource)| resource)
+        resolve(mounts, &target.parse().unwrap(), &HeaderMap::new()).map(|routed| routed.resource)
     }
 
     #[test]
@@ -176,13 +197,13 @@ mod tests {
         headers.insert(AUTHORIZATION, "Bearer s3cret".parse().unwrap());
         let uri: Uri = "/film.mkv".parse().unwrap();
         let plain = [Mount::unnamed()];
-        let (_, dropped) = resolve(&plain, &uri, &headers).unwrap();
+        let dropped = resolve(&plain, &uri, &headers).unwrap().resource;
         assert_eq!(dropped.authorization, None);
         assert_eq!(dropped.key.partition(), "");
 
         let key = PartitionKey::new([7; 32]);
         let forwarding = [Mount::unnamed().forwarding_authorization(key)];
-        let (_, kept) = resolve(&forwarding, &uri, &headers).unwrap();
+        let kept = resolve(&forwarding, &uri, &headers).unwrap().resource;
         assert_eq!(
             kept.authorization.as_ref().unwrap().expose(),
             "Bearer s3cret"
@@ -190,7 +211,7 @@ mod tests {
         assert_eq!(kept.key.partition().len(), 32);
         assert!(!format!("{kept:?}").contains("s3cret"));
         headers.insert(AUTHORIZATION, "Bearer other".parse().unwrap());
-        let (_, other) = resolve(&forwarding, &uri, &headers).unwrap();
+        let other = resolve(&forwarding, &uri, &headers).unwrap().resource;
         assert_ne!(kept.key, other.key);
     }
 
@@ -210,7 +231,7 @@ mod tests {
         let made_up = format!("/film.mkv?{}", one.key.query());
         let uri = made_up.parse::<Uri>().unwrap();
         let made_up = resolve(&hiding, &uri, &HeaderMap::new());
-        assert!(made_up.is_err() || made_up.unwrap().1.key != one.key);
+        assert!(made_up.is_err() || made_up.unwrap().resource.key != one.key);
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::{ByteRange, CacheKey, ETag};
 use chunk_manager::{
-    ChunkManager, ChunkReader, Entry, First, Glance, ManagerError, OpenError, Opened, Piece,
+    ChunkManager, ChunkReader, Entry, First, Glance, Hints, ManagerError, OpenError, Opened, Piece,
     ReadError,
 };
 use chunk_ports::Resource;
@@ -21,7 +21,12 @@ use crate::respond::EntryFacts;
 /// Opens resources.
 #[async_trait]
 pub(crate) trait Source: Send + Sync + Debug + 'static {
-    async fn open(&self, resource: Resource, first: First) -> Result<Box<dyn Open>, OpenError>;
+    async fn open(
+        &self,
+        resource: Resource,
+        first: First,
+        hints: Hints,
+    ) -> Result<Box<dyn Open>, OpenError>;
 
     /// The same for bytes from `start` to `end`, where nothing has to be waited for. `None` says nothing of why not.
     fn open_now(
@@ -29,6 +34,7 @@ pub(crate) trait Source: Send + Sync + Debug + 'static {
         _resource: &Resource,
         _start: u64,
         _end: Option<u64>,
+        _hints: Hints,
     ) -> Option<Box<dyn Open>> {
         None
     }
@@ -84,13 +90,24 @@ pub(crate) trait Pieces: Send {
 
 #[async_trait]
 impl Source for ChunkManager {
-    async fn open(&self, resource: Resource, first: First) -> Result<Box<dyn Open>, OpenError> {
-        let opened = Self::open(self, resource, first).await?;
+    async fn open(
+        &self,
+        resource: Resource,
+        first: First,
+        hints: Hints,
+    ) -> Result<Box<dyn Open>, OpenError> {
+        let opened = self.open_as(resource, first, hints).await?;
         Ok(Box::new(Managed { opened, first }))
     }
 
-    fn open_now(&self, resource: &Resource, start: u64, end: Option<u64>) -> Option<Box<dyn Open>> {
-        let opened = Self::open_now(self, resource, start, end)?;
+    fn open_now(
+        &self,
+        resource: &Resource,
+        start: u64,
+        end: Option<u64>,
+        hints: Hints,
+    ) -> Option<Box<dyn Open>> {
+        let opened = Self::open_now(self, resource, start, end, hints)?;
         let first = First::Span { start, end };
         Some(Box::new(Managed { opened, first }))
     }
@@ -148,13 +165,14 @@ impl Open for Managed {
             return Box::new(reader);
         }
         // The new reader exists before the old one goes, so that what both want is never given up.
-        Box::new(entry.reader(start, end))
+        Box::new(entry.reader_as(start, end, reader.hints()))
     }
 
     fn read_parts(self: Box<Self>) -> Box<dyn Parts> {
         let Opened { entry, reader } = self.opened;
         Box::new(ManagedParts {
             entry,
+            hints: reader.hints(),
             first: Some(reader),
         })
     }
@@ -162,13 +180,15 @@ impl Open for Managed {
 
 struct ManagedParts {
     entry: Entry,
+    hints: Hints,
     /// The reader the entry was opened with; it holds its first bytes until the first part is asked for.
     first: Option<ChunkReader>,
 }
 
 impl Parts for ManagedParts {
     fn part(&mut self, range: ByteRange) -> Box<dyn Pieces> {
-        let reader = self.entry.reader(range.start(), Some(range.end()));
+        let (start, end) = (range.start(), Some(range.end()));
+        let reader = self.entry.reader_as(start, end, self.hints);
         self.first = None;
         Box::new(reader)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chunk_core::scheduler::{
-    Action, Config, Input, OriginId, ReaderId, RunId, Scheduler, SourceId, Start,
+    Action, Config, Hints, Input, OriginId, ReaderId, RunId, Scheduler, SourceId, Start,
 };
 use chunk_core::{ByteRange, Priority, RangeSet, ReadAheadPolicy, Tick};
 use criterion::{BenchmarkId, Criterion};
@@ -47,6 +47,7 @@ impl World {
             source: SourceId::new(source),
             start: Start::At(at),
             end: None,
+            hints: Hints::default(),
         });
     }
 

@@ -1,8 +1,9 @@
 //! Limits for what nobody waits for.
 //!
-//! Explicit requests of medium and low priority, and what is fetched after them, may be given a rate, in all and
-//! for each origin. A bucket for each limit fills at that rate; a run may read as far as it is filled, and is held
-//! once it is empty, until a block fits in again. On a metered line such work rests altogether.
+//! Readers that yield to all others, explicit requests of medium and low priority, and what is fetched after them,
+//! may be given a rate, in all and for each origin. A bucket for each limit fills at that rate; a run may read as far as it is filled, and is held
+//! once it is empty, until a block fits in again. On a metered line such work rests altogether, but for
+//! these readers, whose clients wait.
 //!
 //! ```text
 //! bucket   min(rate · time since, max(rate / 4 s⁻¹, 128 KiB)) − bytes received
@@ -183,12 +184,12 @@ impl Scheduler {
 
     /// Whether nothing of that origin may be begun at present.
     pub(super) fn is_throttled(&self, origin: OriginId, urgency: Urgency) -> bool {
-        urgency.rank >= Rank::Medium && self.background.left(origin, false) == Some(0)
+        urgency.rank.is_background() && self.background.left(origin, false) == Some(0)
     }
 
     /// Bytes have come for something of that rank.
     pub(super) fn charge(&mut self, origin: OriginId, rank: Rank, bytes: u64) {
-        if rank >= Rank::Medium && self.background.is_limited(origin) {
+        if rank.is_background() && self.background.is_limited(origin) {
             let now = self.now;
             for bucket in self.background.of_mut(origin) {
                 bucket.fill(now);

@@ -171,6 +171,32 @@ pub enum Start {
     FromEnd(u64),
 }
 
+/// What a reader says of itself before its first byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hints {
+    /// The bytes a second that its media plays at; measured where `None`.
+    pub rate: Option<u64>,
+    /// Whether all other readers go first. Then it is no player, whatever its rate.
+    pub yields: bool,
+}
+
+impl Hints {
+    /// The same with another rate.
+    #[must_use]
+    pub const fn with_rate(mut self, rate: Option<u64>) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// The same, yielding to all others or not.
+    #[must_use]
+    pub const fn with_yielding(mut self, yields: bool) -> Self {
+        self.yields = yields;
+        self
+    }
+}
+
 /// A fact for the scheduler.
 #[derive(Clone, Debug)]
 #[expect(
@@ -228,6 +254,8 @@ pub enum Input {
         start: Start,
         /// Where it will stop, exclusive; the file's end where `None`.
         end: Option<u64>,
+        /// What it says of itself.
+        hints: Hints,
     },
     /// A reader has jumped. What lay ahead of its former position is no longer wanted.
     ReaderSought {

@@ -24,7 +24,7 @@
 //! - as long as inputs come, the queue drains.
 //!
 //! ```
-//! use chunk_core::scheduler::{Action, Config, Input, OriginId, ReaderId, Scheduler, SourceId, Start};
+//! use chunk_core::scheduler::{Action, Config, Hints, Input, OriginId, ReaderId, Scheduler, SourceId, Start};
 //! use chunk_core::{RangeSet, Tick};
 //!
 //! let mut scheduler = Scheduler::new(Config::default());
@@ -41,7 +41,13 @@
 //! );
 //! scheduler.handle(
 //!     Tick::ZERO,
-//!     Input::ReaderOpened { reader: ReaderId::new(1), source, start: Start::At(12_345), end: None },
+//!     Input::ReaderOpened {
+//!         reader: ReaderId::new(1),
+//!         source,
+//!         start: Start::At(12_345),
+//!         end: None,
+//!         hints: Hints::default(),
+//!     },
 //! );
 //! // Fetching starts at the very byte the reader stands at.
 //! let Some(Action::Fetch { start, .. }) = scheduler.poll_action() else { panic!() };
@@ -72,8 +78,8 @@ use crate::{ByteRange, DemandQueue, Priority, RangeSet, Tick};
 use background::Background;
 use hedge::Hedging;
 pub use interface::{
-    Action, Config, Failure, Input, Level, OriginId, Outcome, ReaderId, Role, RunId, SourceId,
-    Start,
+    Action, Config, Failure, Hints, Input, Level, OriginId, Outcome, ReaderId, Role, RunId,
+    SourceId, Start,
 };
 use line::Lines;
 use need::Urgency;
@@ -181,7 +187,8 @@ impl Scheduler {
                 source,
                 start,
                 end,
-            } => self.open_reader(reader, source, start, end),
+                hints,
+            } => self.open_reader(reader, source, start, end, hints),
             Input::ReaderSought { reader, position } => self.seek_reader(reader, position),
             Input::ReaderMoved {
                 reader,
@@ -390,6 +397,7 @@ impl Scheduler {
 
     fn has_background(&self) -> bool {
         !self.backfill.is_empty()
+            || self.needs.iter().any(|(need, _)| need.rank.is_background())
             || self.queue.at(Priority::Medium).next().is_some()
             || self.queue.at(Priority::Low).next().is_some()
     }

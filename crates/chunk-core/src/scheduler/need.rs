@@ -26,6 +26,8 @@ pub(super) enum Rank {
     Unproven,
     /// A reader that takes what it gets and never pauses: a copy, which must not tie with a player.
     Bulk,
+    /// A reader that yields to all others. Before what was ordered, because a client waits for it meanwhile.
+    Yielding,
     Medium,
     Low,
     /// Completing blocks that a seek cut.
@@ -40,6 +42,11 @@ impl Rank {
         } else {
             Self::High
         }
+    }
+
+    /// Whether nobody minds how long it takes.
+    pub(super) fn is_background(self) -> bool {
+        self >= Self::Yielding
     }
 }
 
@@ -67,7 +74,7 @@ impl Urgency {
         match self.rank {
             Rank::Critical => Priority::Critical,
             Rank::High | Rank::Unproven | Rank::Bulk => Priority::High,
-            Rank::Medium => Priority::Medium,
+            Rank::Yielding | Rank::Medium => Priority::Medium,
             Rank::Low | Rank::Tidy => Priority::Low,
         }
     }
@@ -104,6 +111,10 @@ impl Scheduler {
     /// than slots, each change of turns costs a request.
     pub(super) const TURN: Duration = Duration::from_secs(5);
 
+    /// The same for a reader that yields to all others: it gets so little that nobody minds, and so often that its
+    /// client does not give up, which few do within half a minute.
+    const LONG_TURN: Duration = Duration::from_secs(20);
+
     /// The same for a reader that may be a player: its run is held meanwhile, which costs nothing.
     pub(super) const SHORT_TURN: Duration = Duration::from_secs(1);
 
@@ -122,12 +133,20 @@ impl Scheduler {
         if reader.has_given_up {
             return None;
         }
+        let since = reader.waiting_since.unwrap_or(self.now);
+        // Who has bytes to read needs no turn.
+        let waiting_since = reader.waiting_since;
+        let turn = |after| waiting_since.map_or(Tick::NEVER, |since| since + after);
+        let yielding = reader.yields.then(|| Urgency {
+            rank: Rank::Yielding,
+            deadline: turn(Self::LONG_TURN),
+        });
         let Some(position) = reader.position else {
             return Some(Need {
-                urgency: Urgency {
+                urgency: yielding.unwrap_or(Urgency {
                     rank: Rank::Critical,
-                    deadline: reader.waiting_since.unwrap_or(self.now),
-                },
+                    deadline: since,
+                }),
                 at: Start::FromEnd(reader.suffix),
                 until: u64::MAX,
                 end: None,
@@ -158,14 +177,9 @@ impl Scheduler {
         let at = source.present.first_gap(wanted)?.start();
         let distance = at - position;
         let stays_until = source.stays_until(position);
-        let since = reader.waiting_since.unwrap_or(self.now);
-        // Who has bytes to read needs no turn.
-        let turn = |after| {
-            reader
-                .waiting_since
-                .map_or(Tick::NEVER, |since| since + after)
-        };
-        let urgency = if let Some(rate) = rate {
+        let urgency = if let Some(yielding) = yielding {
+            yielding
+        } else if let Some(rate) = rate {
             reader.buffer.play_until(self.now, rate);
             let deadline = reader.buffer.dry_at(distance, rate);
             let rank = Rank::of_a_player(deadline, self.now);

@@ -94,18 +94,19 @@ impl Scheduler {
             let mut left = u64::MAX;
             // What cannot be served now must not keep others waiting.
             is_critical |= urgency.rank == Rank::Critical && !self.is_blocked(want.source);
-            if urgency.rank >= Rank::Medium {
+            if urgency.rank.is_background() {
                 // Background work leaves the line to what is critical, and begins nothing in the moments
                 // after. What is under way goes on, such as the run that opened what is to be pre-cached.
-                if is_critical {
-                    break;
+                let is_its_turn = self.is_overdue(urgency);
+                if is_critical && !is_its_turn {
+                    continue;
                 }
-                if self.config.is_metered && urgency.rank != Rank::Tidy {
+                if self.config.is_metered && matches!(urgency.rank, Rank::Medium | Rank::Low) {
                     continue;
                 }
                 let near = self.run_near(want.source, want.need.at);
                 let is_under_way = near.is_some_and(|(_, run)| run.takes_slot());
-                if self.now < self.quiet_until && !is_under_way {
+                if self.now < self.quiet_until && !is_under_way && !is_its_turn {
                     continue;
                 }
                 left = self.background_left(want.source, is_under_way);

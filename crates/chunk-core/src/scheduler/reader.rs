@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::need::Need;
 use super::source::Gone;
-use super::{Config, ReaderId, Scheduler, SourceId, Start};
+use super::{Config, Hints, ReaderId, Scheduler, SourceId, Start};
 use crate::{ConsumptionRate, PlayerBuffer, ReadAhead, Tick};
 
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Reader {
     /// What its client holds.
     pub(super) buffer: PlayerBuffer,
     pub(super) told_rate: Option<u64>,
+    /// It said that all others go first.
+    pub(super) yields: bool,
     /// The rate it had when it last paused as a player does, for as long as its pauses are worth speaking of.
     shown_rate: Option<u64>,
     opened_at: Tick,
@@ -43,7 +45,14 @@ impl Reader {
     /// 8 Mbit/s on a line 1.3 times as fast, a player takes 43 MB before its own buffer of 10 s is full.
     const GREEDY_INITIALS: u64 = 3;
 
-    fn new(source: SourceId, start: Start, end: Option<u64>, config: &Config, now: Tick) -> Self {
+    fn new(
+        source: SourceId,
+        start: Start,
+        end: Option<u64>,
+        hints: Hints,
+        config: &Config,
+        now: Tick,
+    ) -> Self {
         let (position, suffix) = match start {
             Start::At(position) => (Some(position), 0),
             Start::FromEnd(len) => (None, len),
@@ -61,7 +70,8 @@ impl Reader {
                     .saturating_mul(Self::GREEDY_INITIALS),
             ),
             buffer: PlayerBuffer::new(now),
-            told_rate: None,
+            told_rate: hints.rate,
+            yields: hints.yields,
             shown_rate: None,
             opened_at: now,
             sought_at: now,
@@ -73,8 +83,12 @@ impl Reader {
         }
     }
 
-    /// The bytes a second it consumes, as told or measured.
+    /// The bytes a second it consumes, as told or measured; none where all others go first, because that is what a
+    /// rate is for.
     pub(super) fn rate(&self) -> Option<u64> {
+        if self.yields {
+            return None;
+        }
         self.told_rate
             .or_else(|| self.consumption.rate())
             .or(self.shown_rate)
@@ -134,11 +148,12 @@ impl Scheduler {
         source_id: SourceId,
         start: Start,
         end: Option<u64>,
+        hints: Hints,
     ) {
         let Some(source) = self.sources.get_mut(&source_id) else {
             return;
         };
-        let mut reader = Reader::new(source_id, start, end, &self.config, self.now);
+        let mut reader = Reader::new(source_id, start, end, hints, &self.config, self.now);
         if let Some(total_len) = source.total_len {
             reader.resolve(total_len);
         }

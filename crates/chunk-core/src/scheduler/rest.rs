@@ -2,7 +2,7 @@
 //!
 //! A slot is not all that counts, since runs share a line. Who has enough for now lets those go first who have
 //! not: a player that has two seconds, players that start or are about to run dry; who may turn out to be a
-//! copy, all of these; a copy, everybody. Resting costs nothing, since the connection stays open.
+//! copy, all of these; a copy, everybody; who said so, copies as well. Resting costs nothing, since the connection stays open.
 //!
 //! Readers rest for those of their own line. Only where a player runs dry do the copies of other origins rest as well,
 //! to see whether they were in its way.
@@ -159,6 +159,10 @@ impl Scheduler {
             }
             Rank::Bulk if on.for_player || on.for_unproven => urgency.deadline,
             Rank::Bulk => urgency.deadline.min(resting.called_until?),
+            // The lines of two origins may meet in the house.
+            Rank::Yielding if all.for_player || all.for_unproven || on.is_copied => {
+                urgency.deadline
+            }
             // Nobody waits for these, and the lines of two origins may meet in the house.
             Rank::Medium | Rank::Low | Rank::Tidy if all.for_player || all.for_unproven => {
                 Tick::NEVER
@@ -170,6 +174,7 @@ impl Scheduler {
 
     /// Whether it is the turn of one that rests.
     pub(super) fn is_overdue(&self, urgency: Urgency) -> bool {
-        matches!(urgency.rank, Rank::Unproven | Rank::Bulk) && urgency.deadline <= self.now
+        let takes_turns = matches!(urgency.rank, Rank::Unproven | Rank::Bulk | Rank::Yielding);
+        takes_turns && urgency.deadline <= self.now
     }
 }

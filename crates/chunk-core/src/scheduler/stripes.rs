@@ -108,7 +108,7 @@ impl Scheduler {
         let run = self.runs.get(&id)?;
         // Several connections are of no use to what has to go slowly.
         let is_limited =
-            slot.urgency.rank >= Rank::Medium && self.background.is_limited(source.origin);
+            slot.urgency.rank.is_background() && self.background.is_limited(source.origin);
         let is_divisible = !source.is_read_by_one()
             && !is_limited
             && source.window_cap.is_none()

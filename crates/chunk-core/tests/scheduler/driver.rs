@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chunk_core::scheduler::{
-    Action, Config, Input, OriginId, Outcome, ReaderId, Role, RunId, Scheduler, SourceId, Start,
+    Action, Config, Hints, Input, OriginId, Outcome, ReaderId, Role, RunId, Scheduler, SourceId,
+    Start,
 };
 use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
@@ -215,6 +216,17 @@ impl World {
     }
 
     pub(crate) fn read(&mut self, id: u64, of: u64, start: Start, end: Option<u64>) {
+        self.read_as(id, of, start, end, Hints::default());
+    }
+
+    pub(crate) fn read_as(
+        &mut self,
+        id: u64,
+        of: u64,
+        start: Start,
+        end: Option<u64>,
+        hints: Hints,
+    ) {
         if self.files.contains_key(&source(of)) && !self.readers.contains_key(&reader(id)) {
             self.readers.insert(reader(id), (source(of), start, end));
             self.input(Input::ReaderOpened {
@@ -222,6 +234,7 @@ impl World {
                 source: source(of),
                 start,
                 end,
+                hints,
             });
         }
     }

@@ -13,3 +13,4 @@ mod rules;
 mod scenes;
 mod sharing;
 mod stripes;
+mod yielding;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::driver::{File, World, reader, source};
-use chunk_core::scheduler::{Action, Config, Failure, Input, RunId, Start};
+use chunk_core::scheduler::{Action, Config, Failure, Hints, Input, RunId, Start};
 use chunk_core::{BLOCK_SIZE, ByteRange, Priority, RangeSet};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,7 +19,7 @@ enum Op {
     Close(u64),
     FailSource(u64),
     LearnLength(u64),
-    Read(u64, u64, Start, Option<u64>),
+    Read(u64, u64, Start, Option<u64>, Hints),
     Take(u64, u64, Duration),
     Seek(u64, u64),
     Bound(u64, Option<u64>),
@@ -83,6 +83,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1..LONGEST).prop_map(Start::FromEnd),
     ];
     let end = prop::option::weighted(0.3, offset());
+    let hints = (
+        prop::option::weighted(0.2, 1..4_000_000u64),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(rate, yields)| Hints::default().with_rate(rate).with_yielding(yields));
     let idle = (0..300u64).prop_map(Duration::from_millis);
     prop_oneof![
         6 => (id.clone(), file(), any::<bool>(), vec(byte_range(), 0..3))
@@ -90,8 +95,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => id.clone().prop_map(Op::Close),
         1 => id.clone().prop_map(Op::FailSource),
         1 => id.clone().prop_map(Op::LearnLength),
-        6 => (who.clone(), id.clone(), start, end.clone())
-            .prop_map(|(who, of, start, end)| Op::Read(who, of, start, end)),
+        6 => (who.clone(), id.clone(), start, end.clone(), hints)
+            .prop_map(|(who, of, start, end, hints)| Op::Read(who, of, start, end, hints)),
         6 => (who.clone(), 1..LONGEST / 2, idle).prop_map(|(who, most, idle)| Op::Take(who, most, idle)),
         3 => (who.clone(), offset()).prop_map(|(who, to)| Op::Seek(who, to)),
         1 => (who.clone(), end).prop_map(|(who, end)| Op::Bound(who, end)),
@@ -151,7 +156,9 @@ fn apply(world: &mut World, op: &Op) {
             },
         ),
         Op::LearnLength(id) => world.learn_length(*id),
-        Op::Read(who, of, start, end) => world.read(*who, *of, *start, *end),
+        Op::Read(who, of, start, end, hints) => {
+            world.read_as(*who, *of, *start, *end, *hints);
+        }
         Op::Take(who, most, idle) => {
             world.take(*who, *most, *idle);
         }

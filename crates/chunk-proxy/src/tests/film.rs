@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chunk_core::{ByteRange, CacheKey, ETag, LastModified};
-use chunk_manager::{First, ManagerError, OpenError, Piece, ReadError};
+use chunk_manager::{First, Hints, ManagerError, OpenError, Piece, ReadError};
 use chunk_ports::{Put, Resource, Window};
 use rustix::net::SendFlags;
 use tokio::sync::Notify;
@@ -217,7 +217,12 @@ impl Drop for Opening<'_> {
 
 #[async_trait]
 impl Source for Film {
-    async fn open(&self, _resource: Resource, first: First) -> Result<Box<dyn Open>, OpenError> {
+    async fn open(
+        &self,
+        _resource: Resource,
+        first: First,
+        _hints: Hints,
+    ) -> Result<Box<dyn Open>, OpenError> {
         self.note(Event::Opened(first));
         let mut opening = Opening(Some(self));
         let hangs = self.lock().hangs;

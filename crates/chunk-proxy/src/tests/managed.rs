@@ -27,7 +27,7 @@ fn world_of(object: OriginObject) -> OriginWorld {
     world
 }
 
-async fn proxy(world: &OriginWorld, link: Link) -> Proxy {
+pub(super) async fn proxy(world: &OriginWorld, link: Link) -> Proxy {
     let fetcher = Arc::new(ScriptedFetcher::new(world.clone(), link));
     let (store, bytes) = (MemoryChunkStore::new(), MemoryByteStore::new());
     let manager = ChunkManager::builder(Arc::new(store), Arc::new(bytes), fetcher)

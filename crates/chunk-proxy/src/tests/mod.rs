@@ -12,6 +12,7 @@ mod managed;
 mod player;
 mod players;
 mod semantics;
+mod told;
 
 use std::sync::Arc;
 

@@ -31,7 +31,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use chunk_core::scheduler::{
-    Action, Config, Input, OriginId, ReaderId, RunId, Scheduler, SourceId, Start,
+    Action, Config, Hints, Input, OriginId, ReaderId, RunId, Scheduler, SourceId, Start,
 };
 use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
@@ -115,14 +115,9 @@ impl Simulation {
     /// A player starts at the beginning of a file of its own of `len` bytes.
     pub fn add_player(&mut self, len: u64, player: Player) -> ReaderId {
         let viewer = Viewer::player(player, len, self.now, &mut self.random);
-        let reader = self.add(len, viewer, RangeSet::new());
-        if player.is_rate_told {
-            self.tell(Input::ReaderRate {
-                reader,
-                rate: Some(player.rate()),
-            });
-        }
-        reader
+        let rate = player.is_rate_told.then(|| player.rate());
+        let hints = Hints::default().with_rate(rate);
+        self.add(len, viewer, RangeSet::new(), hints)
     }
 
     /// Somebody copies a file of `len` bytes as fast as it comes.
@@ -132,7 +127,7 @@ impl Simulation {
 
     /// The same where `present` is there already.
     pub fn add_copy_of_the_rest(&mut self, len: u64, present: RangeSet) -> ReaderId {
-        self.add(len, Viewer::copy(len), present)
+        self.add(len, Viewer::copy(len), present, Hints::default())
     }
 
     /// A file of `len` bytes is asked for in advance, at that level.
@@ -148,7 +143,7 @@ impl Simulation {
         }
     }
 
-    fn add(&mut self, len: u64, viewer: Viewer, present: RangeSet) -> ReaderId {
+    fn add(&mut self, len: u64, viewer: Viewer, present: RangeSet, hints: Hints) -> ReaderId {
         let source = self.open(len, present);
         let reader = ReaderId::new(source.get());
         self.viewers.insert(reader, viewer);
@@ -157,6 +152,7 @@ impl Simulation {
             source,
             start: Start::At(0),
             end: None,
+            hints,
         });
         reader
     }
