@@ -16,8 +16,8 @@ use crate::fetching;
 use crate::host::Host;
 use crate::wire::{
     ActivityReport, BadBlockReport, EntryReport, EvictAnswer, EvictOrder, FetchEvent, FetchOrder,
-    JobReport, OriginReport, PinAnswer, PinOrder, QueueReport, SCHEMA, StatusReport, VerifyAnswer,
-    VerifyOrder, WhyAnswer, WhyOrder, WhyReport, queued_bytes, state_and_reason,
+    JobReport, LevelReport, OriginReport, PinAnswer, PinOrder, QueueReport, SCHEMA, StatusReport,
+    VerifyAnswer, VerifyOrder, WhyAnswer, WhyOrder, WhyReport, queued_bytes, state_and_reason,
 };
 
 /// The orders.
@@ -78,6 +78,7 @@ impl Control for Local {
                 transfers: statistics.active_runs,
             },
             activity: ActivityReport::new(&statistics, &manager.tally(), &entries),
+            levels: LevelReport::all(&statistics),
             entries: reports,
         })
     }

@@ -139,6 +139,24 @@ impl Text {
             let bytes = of_level.bytes_from_origin;
             self.line(format_args!("chunkd_{name}{{level=\"{level}\"}} {bytes}"));
         }
+        let name = "wasted_bytes_by_level_total";
+        let help = "Payload bytes received that were there already or were thrown away, by level.";
+        self.head(name, help, "counter");
+        for (level, of_level) in levels() {
+            let bytes = of_level.bytes_wasted;
+            self.line(format_args!("chunkd_{name}{{level=\"{level}\"}} {bytes}"));
+        }
+        let name = "stall_by_level_seconds";
+        let help = "Stalls, by the level at which the byte that ended them was asked for.";
+        self.head(name, help, "summary");
+        for (level, of_level) in levels() {
+            let sum = seconds(Duration::from_nanos(of_level.stall_nanos));
+            let count = of_level.stalls;
+            self.line(format_args!("chunkd_{name}_sum{{level=\"{level}\"}} {sum}"));
+            self.line(format_args!(
+                "chunkd_{name}_count{{level=\"{level}\"}} {count}"
+            ));
+        }
     }
 
     fn players(&mut self, p: &ProxyStatistics) {
@@ -244,6 +262,9 @@ mod tests {
         statistics.stalls = 3;
         statistics.levels[0].first_byte_count = 4;
         statistics.levels[3].bytes_from_origin = 5;
+        statistics.levels[3].bytes_wasted = 2;
+        statistics.levels[1].stalls = 6;
+        statistics.levels[1].stall_nanos = 2_500_000_000;
         let mut players = ProxyStatistics::default();
         players.answers = [0, 5, 0, 0, 1];
         players.first_byte.buckets = vec![(Duration::from_millis(5), 3), (Duration::MAX, 4)];
@@ -256,6 +277,9 @@ mod tests {
             "chunkd_origin_first_byte_seconds_count{level=\"critical\"} 4",
             "chunkd_origin_bytes_by_level_total{level=\"low\"} 5",
             "chunkd_http_answers_total{class=\"2xx\"} 5",
+            "chunkd_wasted_bytes_by_level_total{level=\"low\"} 2",
+            "chunkd_stall_by_level_seconds_sum{level=\"high\"} 2.500000000",
+            "chunkd_stall_by_level_seconds_count{level=\"high\"} 6",
             "chunkd_http_first_byte_seconds_bucket{le=\"0.005000000\"} 3",
             "chunkd_http_first_byte_seconds_bucket{le=\"+Inf\"} 7",
             "chunkd_http_first_byte_seconds_count 7",

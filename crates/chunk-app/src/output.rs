@@ -222,6 +222,7 @@ mod tests {
                 hit_ratio: None,
                 store_failing: false,
             },
+            levels: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Counters that any task may raise.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use chunk_core::Priority;
 use chunk_core::scheduler::Role;
@@ -56,6 +57,17 @@ counters!(
 );
 
 impl Counters {
+    /// A reader that was being served has waited for so long, for a byte that a run of that level brought.
+    pub(crate) fn stalled(&self, waited: Duration, level: Option<Priority>) {
+        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        add(&self.stalls, 1);
+        add(&self.stall_nanos, nanos);
+        if let Some(level) = level.map(|level| self.levels.of(level)) {
+            add(&level.stalls, 1);
+            add(&level.stall_nanos, nanos);
+        }
+    }
+
     /// A run has been started.
     pub(crate) fn asked(&self, role: Role) {
         match role {
@@ -80,6 +92,9 @@ pub(crate) struct Level {
     pub(crate) first_byte_count: AtomicU64,
     pub(crate) first_byte_nanos: AtomicU64,
     pub(crate) bytes_from_origin: AtomicU64,
+    pub(crate) bytes_wasted: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+    pub(crate) stall_nanos: AtomicU64,
 }
 
 impl Levels {
@@ -99,6 +114,9 @@ impl Level {
             first_byte_count: self.first_byte_count.load(Ordering::Relaxed),
             first_byte_nanos: self.first_byte_nanos.load(Ordering::Relaxed),
             bytes_from_origin: self.bytes_from_origin.load(Ordering::Relaxed),
+            bytes_wasted: self.bytes_wasted.load(Ordering::Relaxed),
+            stalls: self.stalls.load(Ordering::Relaxed),
+            stall_nanos: self.stall_nanos.load(Ordering::Relaxed),
         }
     }
 }

@@ -13,7 +13,8 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use chunk_core::scheduler::{ReaderId, SourceId};
 use chunk_core::{
-    ByteRange, CacheKey, EntryId, GenerationId, RangeSet, RateEstimator, Representation, Tick,
+    ByteRange, CacheKey, EntryId, GenerationId, Priority, RangeSet, RateEstimator, Representation,
+    Tick,
 };
 use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentKey, SegmentSummary};
 use tokio::sync::{RwLock, Semaphore, watch};
@@ -326,7 +327,7 @@ impl Live {
     }
 
     /// Makes bytes readable. Returns how many of them were not readable before, and the newly readable range.
-    pub(crate) fn publish(&self, offset: u64, bytes: &Bytes) -> u64 {
+    pub(crate) fn publish(&self, offset: u64, bytes: &Bytes, level: Option<Priority>) -> u64 {
         let Some(range) = ByteRange::try_new(offset, offset.saturating_add(bytes.len() as u64))
         else {
             return 0;
@@ -348,7 +349,7 @@ impl Live {
             state.readable.insert(range);
             // The failure itself stays: whoever was woken by it has yet to see it.
             state.is_failing = false;
-            (fresh, state.waiters.of(range))
+            (fresh, state.waiters.of(range, level))
         })
     }
 

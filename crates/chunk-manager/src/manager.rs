@@ -287,7 +287,7 @@ impl ChunkManager {
             }
             .into());
         }
-        live.publish(start, &data);
+        live.publish(start, &data, None);
         let now = self.inner.clock.now();
         self.inner
             .timeline

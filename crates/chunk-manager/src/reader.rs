@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use chunk_core::scheduler::{Hints, Input, ReaderId, Start};
-use chunk_core::{ByteRange, Tick};
+use chunk_core::{ByteRange, Priority, Tick};
 use chunk_ports::Window;
 use futures_core::Stream;
 
@@ -419,9 +419,11 @@ impl ChunkReader {
         let live = Arc::clone(&self.live);
         let (position, is_waiting) = (self.position, self.waiting_since.is_some());
         let seen = &mut self.seen_failures;
-        let look = live.poll_for(&mut self.token, cx.waker(), |state, _| {
+        let mut brought_at = None;
+        let look = live.poll_for(&mut self.token, cx.waker(), |state, token| {
             let found = state.find(position, max, generation);
             if !matches!(found, Found::Missing) {
+                brought_at = state.waiters.brought_at(token);
                 return Look::Done(Ok(found));
             }
             if !is_waiting {
@@ -448,7 +450,7 @@ impl ChunkReader {
                 return Poll::Pending;
             }
         };
-        self.note_found();
+        self.note_found(brought_at);
         Poll::Ready(Ok(found))
     }
 
@@ -485,7 +487,7 @@ impl ChunkReader {
         self.report(true);
     }
 
-    fn note_found(&mut self) {
+    fn note_found(&mut self, brought_at: Option<Priority>) {
         let now = self.inner.clock.now();
         self.end_wait(true);
         self.is_fresh = false;
@@ -493,11 +495,7 @@ impl ChunkReader {
         if let Some(since) = self.waiting_since.take() {
             let waited = now.since(since);
             if std::mem::take(&mut self.is_stall) && waited > STALL {
-                add(&self.inner.counters.stalls, 1);
-                add(
-                    &self.inner.counters.stall_nanos,
-                    u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX),
-                );
+                self.inner.counters.stalled(waited, brought_at);
             }
             add(&self.inner.counters.first_byte_count, 1);
             add(

@@ -393,8 +393,11 @@ impl RunTask {
         add(&level.bytes_from_origin, len);
         let room = self.control.end().saturating_sub(at).min(len);
         let mine = piece.slice(..usize::try_from(room).unwrap_or(piece.len()));
-        let fresh = self.live.publish(at, &mine);
+        let fresh = self
+            .live
+            .publish(at, &mine, Some(self.control.account.level));
         add(&counters.bytes_wasted, len - fresh);
+        add(&level.bytes_wasted, len - fresh);
         if self.control.account.has_competed() {
             add(&counters.hedge_bytes_wasted, len - fresh);
         }

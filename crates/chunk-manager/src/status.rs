@@ -125,6 +125,13 @@ pub struct LevelStatistics {
     pub first_byte_nanos: u64,
     /// Payload bytes received.
     pub bytes_from_origin: u64,
+    /// Those of them that were there already or were thrown away.
+    pub bytes_wasted: u64,
+    /// Waits like those of [`Statistics::stalls`] that ended with a byte of such a run. A byte that came by other means
+    /// counts for no level.
+    pub stalls: u64,
+    /// The sum of those waits, in nanoseconds.
+    pub stall_nanos: u64,
 }
 
 /// What a check of every recorded block found.

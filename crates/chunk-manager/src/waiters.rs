@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::task::Waker;
 
-use chunk_core::{ByteRange, RangeSet};
+use chunk_core::{ByteRange, Priority, RangeSet};
 
 use crate::error::OpenError;
 
@@ -28,6 +28,8 @@ struct Waiter {
     /// requests is told to these waiters only: a reader's wait is not a request's.
     requested_from: Option<u64>,
     told: Option<Told>,
+    /// The level at which its byte was asked for, once a run has brought it.
+    brought_at: Option<Priority>,
 }
 
 /// What a waiter for requested bytes may be told.
@@ -65,6 +67,7 @@ impl Waiters {
                 waker: waker.clone(),
                 requested_from,
                 told: None,
+                brought_at: None,
             },
         );
         *token = Some(new);
@@ -90,13 +93,21 @@ impl Waiters {
         self.waiting.get(&token?)?.told.clone()
     }
 
-    /// How to wake those who wait for a byte of `range`. They stay registered until they have looked again:
-    /// what they are told in between must not be lost.
-    pub(crate) fn of(&self, range: ByteRange) -> Vec<Waker> {
+    /// The level at which what a waiter waited for was asked for; `None` where no run brought it.
+    pub(crate) fn brought_at(&self, token: Option<Token>) -> Option<Priority> {
+        self.waiting.get(&token?)?.brought_at
+    }
+
+    /// How to wake those who wait for a byte of `range`, which has come from a run of that level, or by other means.
+    /// They stay registered until they have looked again: what they are told in between must not be lost.
+    pub(crate) fn of(&mut self, range: ByteRange, level: Option<Priority>) -> Vec<Waker> {
         let at = |offset| Token { offset, number: 0 };
         self.waiting
-            .range(at(range.start())..at(range.end()))
-            .map(|(_, waiter)| waiter.waker.clone())
+            .range_mut(at(range.start())..at(range.end()))
+            .map(|(_, waiter)| {
+                waiter.brought_at = level;
+                waiter.waker.clone()
+            })
             .collect()
     }
 
@@ -172,7 +183,7 @@ mod tests {
         for (token, offset) in tokens.iter_mut().zip([9, 10, 19, 20]) {
             waiters.register(token, offset, None, &waker);
         }
-        for waker in waiters.of(range(10, 20)) {
+        for waker in waiters.of(range(10, 20), None) {
             waker.wake();
         }
         assert_eq!(count.0.load(Ordering::SeqCst), 2);

@@ -148,7 +148,7 @@ mod tests {
     fn publish(file: &Shared, bytes: ByteRange) {
         change(&**file, |file| {
             file.readable.insert(bytes);
-            ((), file.waiters.of(bytes))
+            ((), file.waiters.of(bytes, None))
         });
     }
 

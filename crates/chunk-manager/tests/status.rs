@@ -111,6 +111,8 @@ async fn statistics_add_up() {
     assert!(statistics.bytes_served_from_cache < 14 * MIB);
     // Where one request meets another's bytes, what is on the wire is cut off.
     assert!(statistics.bytes_wasted <= MIB / 4, "{statistics:?}");
+    let wasted: u64 = statistics.levels.iter().map(|l| l.bytes_wasted).sum();
+    assert_eq!(wasted, statistics.bytes_wasted);
     assert_eq!(statistics.stored_bytes, 8 * MIB);
     assert!(statistics.hits > 0 && statistics.misses > 0);
     assert_eq!((statistics.readers, statistics.active_runs), (1, 0));

@@ -113,6 +113,14 @@ async fn a_wait_that_goes_on_is_told_with_the_run_that_is_to_end_it() {
     let statistics = rig.manager.statistics();
     assert_eq!(statistics.stalls, 1);
     assert!(statistics.stall_nanos > 300_000_000);
+    // The run that it waited for was asked for a reader that had nothing yet.
+    let of_levels = statistics
+        .levels
+        .map(|level| (level.stalls, level.stall_nanos));
+    assert_eq!(
+        of_levels,
+        [(1, statistics.stall_nanos), (0, 0), (0, 0), (0, 0)]
+    );
     let timeline = why(&rig, MIB).await;
     assert!(names(&timeline).contains(&"served"), "{timeline}");
 }
