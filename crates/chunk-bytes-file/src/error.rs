@@ -28,6 +28,11 @@ pub(crate) fn distrusted() -> ByteStoreError {
     ByteStoreError::Corrupt("an earlier flush of this segment has failed".into())
 }
 
+/// A write to a file that has become shorter than what was written to it.
+pub(crate) fn cut() -> ByteStoreError {
+    ByteStoreError::Corrupt("the segment's file was cut by somebody else".into())
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use chunk_ports::SegmentKey;
+use chunk_ports::{ByteStoreError, SegmentKey};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
+use crate::error::{cut, failed};
 #[cfg(target_os = "linux")]
 use crate::looks::{CELL, Looks};
 
@@ -23,6 +24,8 @@ const INLINE_MOST: usize = 256 * 1024;
 pub(crate) struct Segment {
     pub(crate) key: SegmentKey,
     file: File,
+    /// Up to where this process has written, since the file was opened or found to be shorter by a read.
+    written_end: AtomicU64,
     /// Whether a write has ended since the last flush began.
     unflushed: AtomicBool,
     /// Whether the file's name was made durable since it was opened.
@@ -51,6 +54,7 @@ impl Segment {
         Self {
             key,
             file,
+            written_end: AtomicU64::new(0),
             unflushed: AtomicBool::new(false),
             named: AtomicBool::new(false),
             always_waits: AtomicBool::new(false),
@@ -61,7 +65,22 @@ impl Segment {
     }
 
     /// Writes all of `data` at `offset`.
-    pub(crate) fn write(&self, offset: u64, data: &[Bytes]) -> io::Result<()> {
+    ///
+    /// Not to a file that somebody has cut meanwhile: writing would make it long again, with zeros where bytes were,
+    /// and who reads those would not be told.
+    pub(crate) fn write(&self, offset: u64, data: &[Bytes]) -> Result<(), ByteStoreError> {
+        let written_end = self.written_end.load(Ordering::Acquire);
+        if self.file.metadata().map_err(failed)?.len() < written_end {
+            return Err(cut());
+        }
+        self.write_anyhow(offset, data).map_err(failed)?;
+        let len: usize = data.iter().map(Bytes::len).sum();
+        let end = offset.saturating_add(len as u64);
+        self.written_end.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn write_anyhow(&self, offset: u64, data: &[Bytes]) -> io::Result<()> {
         let outcome = write_all_at(&self.file, offset, data);
         // After the bytes, failed or not: a flush that clears this earlier covers what it cleared it for.
         self.unflushed.store(true, Ordering::SeqCst);
@@ -77,10 +96,21 @@ impl Segment {
         if len > INLINE_MOST || self.always_waits.load(Ordering::Relaxed) {
             return Cached::Beginning(Vec::new());
         }
-        page_cache::read(&self.file, offset, len).unwrap_or_else(|_always_waits| {
+        let cached = page_cache::read(&self.file, offset, len).unwrap_or_else(|_always_waits| {
             self.always_waits.store(true, Ordering::Relaxed);
             Cached::Beginning(Vec::new())
-        })
+        });
+        if matches!(cached, Cached::PastTheEnd) {
+            self.tell_end();
+        }
+        cached
+    }
+
+    /// A read tells its caller that the file ends before what was asked for.
+    fn tell_end(&self) {
+        if let Ok(metadata) = self.file.metadata() {
+            self.written_end.fetch_min(metadata.len(), Ordering::AcqRel);
+        }
     }
 
     /// Whether the bytes from `start` to `end` are in the page cache, as far as a look at each [`CELL`]'s beginning
@@ -156,6 +186,9 @@ impl Segment {
         }
         // The allocator may have given more room than asked for.
         have.truncate(len);
+        if have.len() < len {
+            self.tell_end();
+        }
         Ok(have)
     }
 

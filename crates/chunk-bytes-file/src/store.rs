@@ -152,7 +152,7 @@ impl ByteStore for FileByteStore {
         }
         self.on_a_file(move |shared| {
             let segment = shared.make(key).map_err(failed)?;
-            segment.write(offset, &data).map_err(failed)
+            segment.write(offset, &data)
         })
         .await
     }

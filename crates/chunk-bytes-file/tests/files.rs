@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use chunk_bytes_file::FileByteStore;
 use chunk_core::GenerationId;
-use chunk_ports::{ByteStore, SegmentKey};
+use chunk_ports::{ByteStore, ByteStoreError, SegmentKey};
 use chunk_testkit::byte_store::content::{assert_right, bytes_at};
 
 const LEN: usize = 10_000;
@@ -140,6 +140,28 @@ async fn fault18_a_truncated_file_gives_a_short_read_then_none() {
     assert_eq!(store.read(KEY, 4_097, 10).await.unwrap(), None);
     file.set_len(0).unwrap();
     assert_eq!(read(&store, KEY).await, None);
+}
+
+/// Otherwise the file would be as long as before, with zeros in it that nobody is told of.
+#[tokio::test]
+async fn fault18_what_was_cut_is_not_written_over_before_somebody_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileByteStore::open(folder.path()).unwrap();
+    write(&store, KEY).await;
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(folder.path().join(PLACE))
+        .unwrap();
+    file.set_len(4_097).unwrap();
+    let end = LEN as u64;
+    let piece = || vec![Bytes::from_static(b"piece")];
+    let told = store.write(KEY, end, piece()).await.unwrap_err();
+    assert!(matches!(told, ByteStoreError::Corrupt(_)), "{told:?}");
+    assert_eq!(file.metadata().unwrap().len(), 4_097);
+    // A reader that has been told knows what it has to write again.
+    assert_eq!(store.read(KEY, 5_000, 10).await.unwrap(), None);
+    store.write(KEY, 4_097, piece()).await.unwrap();
+    assert_eq!(store.read(KEY, 4_097, 10).await.unwrap().unwrap(), "piece");
 }
 
 #[tokio::test]

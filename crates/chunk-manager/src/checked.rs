@@ -278,6 +278,28 @@ async fn forget_cut(
     for range in lost {
         forget_exactly(inner, live, range);
     }
+    let before = segment_start.saturating_add(end);
+    if let Some(before) = ByteRange::try_new(segment_start, before) {
+        distrust(inner, live, before);
+    }
+}
+
+/// The file may end anywhere in `range` or before it, and what is fetched again makes it long again, with zeros where
+/// it was cut: what is there is checked once more before it is served, and what has no checksum yet goes.
+fn distrust(inner: &Arc<Inner>, live: &Arc<Live>, range: ByteRange) {
+    live.distrust(range);
+    let unrecorded: Vec<ByteRange> = {
+        let state = live.lock();
+        let mut stored = RangeSet::new();
+        stored.extend(state.stored.overlapping(range));
+        for recorded in state.recorded.overlapping(range) {
+            stored.remove(recorded);
+        }
+        stored.iter().collect()
+    };
+    for range in unrecorded {
+        forget_exactly(inner, live, range);
+    }
 }
 
 /// Forgets the whole blocks around some bytes, here and in the index.

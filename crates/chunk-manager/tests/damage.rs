@@ -325,6 +325,39 @@ async fn fault18_a_file_that_is_missing_cut_or_overwritten_is_fetched_again_with
     }
 }
 
+/// What comes again is written where it was, and what lies between it and the cut is zeros then.
+#[tokio::test(start_paused = true)]
+async fn fault18_trap10_a_cut_that_is_met_far_behind_it_lets_no_zeros_through() {
+    let len = 8 * MIB;
+    for first in [2 * MIB + 77, 5 * MIB, 6 * MIB + BLOCK - 1] {
+        let mut setup = setup(len);
+        setup.chunk_size = 10 * MIB;
+        let rig = setup.start().await;
+        let mut opened = rig.open(0, None).await;
+        read_to_end(&mut opened.reader, 1).await;
+        settle().await;
+        damage(&setup, Loss::CutAt(MIB + 100), len).await;
+        opened.reader.seek_to(first);
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, len - first);
+        settle().await;
+        // As a file reads between its old end and what was written behind it; the memory store ends reads there.
+        let hole = MIB + 100..first / BLOCK * BLOCK;
+        let zeros = vec![0; usize::try_from(hole.end - hole.start).unwrap()];
+        let cut = segment(&setup, 0).await;
+        setup
+            .bytes
+            .write(cut, hole.start, vec![zeros.into()])
+            .await
+            .unwrap();
+        opened.reader.seek_to(0);
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, len);
+        settle().await;
+        let report = rig.manager.verify(false).await.unwrap();
+        assert!(report.bad.is_empty(), "{report:?}");
+        assert_eq!(report.bytes, len, "it is recorded again");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault17_what_cannot_be_read_is_fetched_again_and_the_player_hears_nothing() {
     let mut setup = setup(LEN);

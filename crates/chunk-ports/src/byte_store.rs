@@ -29,6 +29,8 @@ pub struct SegmentKey {
 /// - **Miss and error.** Reading a segment that was never written, or past its written end, gives
 ///   `Ok(None)` or fewer bytes; it is not an error. A hole inside what was written reads as zeros or
 ///   ends the read early: the caller knows its coverage and never asks for a hole.
+///   A caller that finds bytes gone which it has written takes every other byte of that segment for doubtful: a
+///   later write may make a segment that was cut as long again as it was.
 /// - **Read your writes.** What `write` has acknowledged is seen by every later `read` in this process,
 ///   before any `flush`. It survives a power cut only after a `flush` that began after it has returned `Ok`.
 /// - **A failed `flush` is final**: nothing written to that segment since the last successful one may be
