@@ -87,6 +87,7 @@ async fn begin(
         freshness: Freshness {
             validated_unix: 0,
             fresh_until_unix: FRESH_UNTIL,
+            must_revalidate: false,
         },
     };
     Ok(index.begin_generation(entry.id, generation).await?.id)

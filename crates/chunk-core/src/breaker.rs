@@ -76,6 +76,12 @@ impl BreakerPolicy {
         longest: Duration::from_secs(30),
         look: Duration::from_secs(10),
     };
+    /// The default, but for who has what it needs and only wants it confirmed: the first failure is enough.
+    pub const AT_ONCE: Self = Self {
+        failures: 1,
+        patience: Duration::ZERO,
+        ..Self::DEFAULT
+    };
 }
 
 impl Default for BreakerPolicy {
@@ -140,26 +146,23 @@ impl Breaker {
         let policy = self.policy;
         self.state = match self.state {
             State::Failing { count, since, last } if now.since(last) <= policy.longest => {
-                let count = count.saturating_add(1);
-                if count >= policy.failures && now.since(since) >= policy.patience {
-                    opened(now, policy.first)
-                } else {
-                    State::Failing {
-                        count,
-                        since,
-                        last: now,
-                    }
-                }
+                failing(policy, count.saturating_add(1), since, now)
             }
-            State::Closed | State::Failing { .. } => State::Failing {
-                count: 1,
-                since: now,
-                last: now,
-            },
+            State::Closed | State::Failing { .. } => failing(policy, 1, now, now),
             // Somebody who waits in the middle of a file tries on; during a pause that is no news.
             State::Open { until, .. } if now < until => self.state,
             State::Open { pause, .. } => opened(now, pause.saturating_mul(2).min(policy.longest)),
         };
+    }
+}
+
+/// So many failures in a row, the first of them at `since`.
+fn failing(policy: BreakerPolicy, count: u32, since: Tick, now: Tick) -> State {
+    if count >= policy.failures && now.since(since) >= policy.patience {
+        opened(now, policy.first)
+    } else {
+        let last = now;
+        State::Failing { count, since, last }
     }
 }
 

@@ -34,6 +34,20 @@ fn nobody_is_refused_before_failures_have_gone_on() {
 }
 
 #[test]
+fn who_only_wants_a_confirmation_is_told_after_the_first_failure() {
+    let mut breaker = Breaker::new(BreakerPolicy::AT_ONCE);
+    breaker.failed(Tick::ZERO);
+    let retry_after = secs(1);
+    assert_eq!(
+        breaker.admit(Tick::ZERO),
+        Admission::Refused { retry_after }
+    );
+    assert_eq!(breaker.admit(Tick::ZERO + secs(1)), Admission::Look);
+    breaker.answered();
+    assert_eq!(breaker.admit(Tick::ZERO + secs(1)), Admission::Free);
+}
+
+#[test]
 fn failures_far_apart_are_not_in_a_row() {
     let mut breaker = Breaker::new(POLICY);
     for minute in 0..100 {

@@ -44,7 +44,22 @@ impl Policy {
         Verdict {
             storable: policy.is_storable(),
             fresh_for,
+            must_revalidate: self.must_revalidate(fields),
         }
+    }
+
+    /// Whether the answer forbids to be given out unconfirmed once it is no longer fresh (RFC 9111, 5.2.2): `s-maxage`
+    /// implies `proxy-revalidate`, and both are for shared caches. `None` where it has no `Cache-Control`.
+    fn must_revalidate(self, fields: &HeaderMap) -> Option<bool> {
+        let forbids = |name: &str| match name {
+            "no-cache" | "must-revalidate" => true,
+            "proxy-revalidate" | "s-maxage" => !self.private_cache,
+            _ => false,
+        };
+        let mut names = directives(fields).peekable();
+        names.peek()?;
+        // What never changes need not be confirmed, whatever the server says.
+        Some(!self.immutable && names.any(|name| forbids(&name)))
     }
 
     /// How long a redirect with these fields may be followed without asking again, at most `most`. One that
@@ -101,14 +116,22 @@ fn as_whole(fields: &HeaderMap) -> Response<()> {
 }
 
 fn has_explicit_lifetime(fields: &HeaderMap) -> bool {
-    let directives = fields.get_all(CACHE_CONTROL);
-    let promised = |value: &HeaderValue| {
-        let value = value.as_bytes().to_ascii_lowercase();
-        [&b"max-age"[..], b"s-maxage"]
-            .iter()
-            .any(|name| value.windows(name.len()).any(|at| at == *name))
-    };
-    fields.contains_key(EXPIRES) || directives.iter().any(promised)
+    let is_promise = |name: String| matches!(name.as_str(), "max-age" | "s-maxage");
+    fields.contains_key(EXPIRES) || directives(fields).any(is_promise)
+}
+
+/// The names of the directives in `Cache-Control`. A comma within a quoted argument also ends one: no argument that is
+/// in use has any, and at worst more is forbidden than was meant.
+fn directives(fields: &HeaderMap) -> impl Iterator<Item = String> {
+    fields
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|directive| {
+            let name = directive.split(|&byte| byte == b'=').next()?;
+            let name = std::str::from_utf8(name.trim_ascii()).ok()?;
+            Some(name.to_ascii_lowercase())
+        })
 }
 
 #[cfg(test)]
@@ -168,6 +191,44 @@ mod tests {
         ] {
             assert_eq!(verdict(shared, &fields), expected, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn what_forbids_stale_answers_is_found_among_the_directives() {
+        let told = |policy: Policy, lines: &[&str]| {
+            let mut map = HeaderMap::new();
+            for line in lines {
+                map.append("cache-control", HeaderValue::from_str(line).unwrap());
+            }
+            policy.verdict(&map, at(1_700_000_000)).must_revalidate
+        };
+        let shared = Policy::default();
+        let private = Policy {
+            private_cache: true,
+            immutable: false,
+        };
+        for (lines, for_shared, for_private) in [
+            (vec![], None, None),
+            (vec!["max-age=60"], Some(false), Some(false)),
+            (
+                vec!["public, Must-Revalidate ,max-age=60"],
+                Some(true),
+                Some(true),
+            ),
+            (vec!["max-age=60", "no-cache"], Some(true), Some(true)),
+            (vec!["no-cache=\"set-cookie\""], Some(true), Some(true)),
+            (vec!["proxy-revalidate"], Some(true), Some(false)),
+            (vec!["s-maxage=60"], Some(true), Some(false)),
+            (vec!["x-no-cache, no-cached"], Some(false), Some(false)),
+        ] {
+            assert_eq!(told(shared, &lines), for_shared, "{lines:?}");
+            assert_eq!(told(private, &lines), for_private, "{lines:?}");
+        }
+        let immutable = Policy {
+            private_cache: false,
+            immutable: true,
+        };
+        assert_eq!(told(immutable, &["no-cache"]), Some(false));
     }
 
     #[test]

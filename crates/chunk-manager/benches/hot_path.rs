@@ -106,6 +106,7 @@ async fn film(segments: u32) -> (ChunkManager, Entry) {
         freshness: Freshness {
             validated_unix: 0,
             fresh_until_unix: i64::MAX,
+            must_revalidate: false,
         },
     };
     let generation = index.begin_generation(entry.id, generation).await;

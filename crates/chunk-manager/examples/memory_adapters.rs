@@ -67,6 +67,7 @@ impl ChunkFetcher for MadeUp {
             verdict: Verdict {
                 storable: true,
                 fresh_for: Duration::from_secs(3600),
+                must_revalidate: None,
             },
             body: Box::pin(body),
         }))

@@ -108,12 +108,8 @@ impl ChunkManager {
     /// # Errors
     /// [`ManagerError`].
     pub async fn invalidate(&self, key: &CacheKey) -> Result<(), ManagerError> {
-        let stale = chunk_ports::Freshness::default();
         if let Some(live) = self.inner.live_now(key) {
-            if let Some(meta) = &mut live.lock().meta {
-                Arc::make_mut(meta).freshness = stale;
-            }
-            live.set_validated(false);
+            live.invalidate();
         }
         if let Some(current) = self
             .inner
@@ -125,7 +121,7 @@ impl ChunkManager {
             self.inner
                 .commit_now(vec![StoreWrite::Refresh {
                     generation: current.id,
-                    freshness: stale,
+                    freshness: current.freshness.invalidated(),
                 }])
                 .await?;
         }

@@ -17,7 +17,8 @@ use crate::error::OpenError;
 use crate::hot_zones::HotZones;
 use crate::inner::Inner;
 use crate::live::Live;
-use crate::run::{RunControl, RunTask, is_page_for_media};
+use crate::pages::is_page_for_media;
+use crate::run::{RunControl, RunTask};
 use crate::timeline::{Happening, InFlight, RunAccount, Span, Step, reason};
 use crate::waiters::Told;
 
@@ -383,6 +384,7 @@ impl Driver {
                 self.supersede(live);
                 return;
             }
+            self.inner.meet_page(live, now.as_ref().clone());
         }
         // Nobody is in the middle of a file of which nothing is known: who came late need not try on.
         let away = match &error {

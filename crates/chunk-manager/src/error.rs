@@ -109,6 +109,12 @@ pub enum OpenError {
         /// When it may be worth asking again.
         retry_after: Duration,
     },
+    /// The origin forbids what is cached to be given out unconfirmed, and does not confirm it.
+    #[error("the origin does not confirm what is cached, and forbids it to be used unconfirmed")]
+    Unconfirmed {
+        /// When it may be worth asking again, where that is known.
+        retry_after: Option<Duration>,
+    },
     /// The origin's answer cannot be used.
     #[error("the origin's answer is refused: {reason}")]
     Refused {
@@ -149,7 +155,11 @@ impl OpenError {
     pub(crate) const fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable | Self::Away { .. } | Self::Timeout | Self::Busy { .. }
+            Self::Unreachable
+                | Self::Away { .. }
+                | Self::Timeout
+                | Self::Busy { .. }
+                | Self::Unconfirmed { .. }
         )
     }
 }

@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod asking;
 mod at_once;
 mod away;
 mod builder;
@@ -59,6 +60,7 @@ mod opening;
 mod options;
 mod orders;
 mod origins;
+mod pages;
 mod ranges;
 mod reach;
 mod reader;

@@ -17,7 +17,7 @@ use chunk_core::{
     Tick,
 };
 use chunk_ports::{Freshness, GenerationRecord, Resource, SegmentKey, SegmentSummary};
-use tokio::sync::{RwLock, Semaphore, watch};
+use tokio::sync::{RwLock, watch};
 
 use crate::error::OpenError;
 use crate::memory::{Memory, MemoryBudget};
@@ -78,8 +78,6 @@ pub(crate) struct Live {
     pub(crate) source: SourceId,
     pub(crate) entry: EntryId,
     pub(crate) key: Arc<CacheKey>,
-    /// One validation at a time.
-    pub(crate) validation: Arc<Semaphore>,
     /// Whether the origin has confirmed the representation in this session, or need not be asked.
     is_validated: AtomicBool,
     pub(crate) generation: watch::Sender<Generation>,
@@ -117,7 +115,6 @@ impl Live {
             source,
             entry,
             key: Arc::clone(&resource.key),
-            validation: Arc::new(Semaphore::new(1)),
             is_validated: AtomicBool::new(false),
             generation: watch::Sender::new(Generation::Pending),
             writing: RwLock::new(()),
@@ -228,9 +225,31 @@ impl Live {
         self.lock().ask_again_at = Some(at);
     }
 
+    /// What was confirmed no longer counts as that, and is asked about again from `at` on.
+    pub(crate) fn doubt(&self, at: Tick) {
+        self.ask_again_at(at);
+        self.is_validated.store(false, Ordering::Release);
+    }
+
     pub(crate) fn set_validated(&self, validated: bool) {
-        self.lock().ask_again_at = None;
+        let mut state = self.lock();
+        state.ask_again_at = None;
+        state.page = None;
+        drop(state);
         self.is_validated.store(validated, Ordering::Release);
+    }
+
+    /// The resource has been changed: nothing holds that its origin said before, nor what it says to a question from
+    /// before.
+    pub(crate) fn invalidate(&self) {
+        let mut state = self.lock();
+        state.question = None;
+        if let Some(meta) = &mut state.meta {
+            let meta = Arc::make_mut(meta);
+            meta.freshness = meta.freshness.invalidated();
+        }
+        drop(state);
+        self.set_validated(false);
     }
 
     /// Whether it may not be stored and nobody reads it any more.
@@ -504,7 +523,10 @@ impl Live {
 
     /// The origin refuses to confirm what is cached.
     pub(crate) fn refuse(&self, error: OpenError, now: Tick) {
-        self.lock().refusal = Some(Failure { error, at: now });
+        let mut state = self.lock();
+        state.refusal = Some(Failure { error, at: now });
+        // That was an answer.
+        state.ask_again_at = None;
     }
 
     /// There are other credentials now.

@@ -121,7 +121,6 @@ impl Inner {
                     live.forget_refusal();
                 }
                 if let Validation::Changed = self.validate(&live, need).await? {
-                    self.supersede(&live);
                     continue;
                 }
             }

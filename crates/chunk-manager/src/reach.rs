@@ -9,11 +9,21 @@ use chunk_ports::{FetchError, FetchOutcome, FetchRequest};
 
 use crate::error::OpenError;
 use crate::inner::Inner;
+use crate::validating::PATIENCE;
 
-/// The origins whose last connection failed, by name. One that answers is forgotten.
+/// The origins that did not answer the last time, by name. One that answers is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
-    failing: Mutex<HashMap<Box<str>, Breaker>>,
+    origins: Mutex<HashMap<Box<str>, Failing>>,
+}
+
+/// An origin that may be out of reach.
+#[derive(Debug)]
+struct Failing {
+    /// For who needs it: whether it can be connected to.
+    connections: Breaker,
+    /// For who has what it needs: whether it answers, and soon.
+    confirmations: Breaker,
 }
 
 impl Reach {
@@ -21,38 +31,63 @@ impl Reach {
     pub(crate) fn admit(&self, origin: &str, now: Tick) -> Admission {
         self.lock()
             .get_mut(origin)
-            .map_or(Admission::Free, |breaker| breaker.admit(now))
+            .map_or(Admission::Free, |failing| failing.connections.admit(now))
+    }
+
+    /// Whether somebody who has what it needs may wait until `origin` has confirmed it.
+    pub(crate) fn admit_confirming(&self, origin: &str, now: Tick) -> Admission {
+        self.lock()
+            .get_mut(origin)
+            .map_or(Admission::Free, |failing| failing.confirmations.admit(now))
     }
 
     /// When it may be worth asking `origin` again; `None` where it is not out of reach.
     pub(crate) fn retry_after(&self, origin: &str, now: Tick) -> Option<Duration> {
-        self.lock().get(origin)?.retry_after(now)
+        self.lock().get(origin)?.connections.retry_after(now)
     }
 
-    /// Returns whether an origin has come back that could not be connected to.
+    /// Somebody who has what it needs has waited long enough for `origin` to confirm it.
+    pub(crate) fn kept_waiting(&self, origin: &str, now: Tick) {
+        self.change(origin, |failing| failing.confirmations.failed(now));
+    }
+
+    /// Returns whether an origin has come back.
     fn note(&self, origin: &str, now: Tick, answer: &Result<FetchOutcome, FetchError>) -> bool {
         match answer {
             Err(FetchError::NoConnection(_)) => {
-                self.lock()
-                    .entry(origin.into())
-                    .or_insert_with(|| Breaker::new(BreakerPolicy::DEFAULT))
-                    .failed(now);
+                self.change(origin, |failing| {
+                    failing.connections.failed(now);
+                    failing.confirmations.failed(now);
+                });
                 false
             }
-            // Silence after a connection may be that of one file, or of where a redirect led.
-            Err(
-                FetchError::Unreachable(_)
-                | FetchError::Interrupted(_)
-                | FetchError::Stalled
-                | FetchError::Forbidden { .. },
-            ) => false,
+            answer if is_silence(answer) => false,
             _ => self.lock().remove(origin).is_some(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Breaker>> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self, origin: &str, change: impl FnOnce(&mut Failing)) {
+        let mut origins = self.lock();
+        change(origins.entry(origin.into()).or_insert_with(|| Failing {
+            connections: Breaker::new(BreakerPolicy::DEFAULT),
+            confirmations: Breaker::new(BreakerPolicy::AT_ONCE),
+        }));
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Failing>> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Silence after a connection may be that of one file, or of where a redirect led.
+const fn is_silence(answer: &Result<FetchOutcome, FetchError>) -> bool {
+    matches!(
+        answer,
+        Err(FetchError::Unreachable(_)
+            | FetchError::Interrupted(_)
+            | FetchError::Stalled
+            | FetchError::Forbidden { .. })
+    )
 }
 
 impl Inner {
@@ -64,16 +99,19 @@ impl Inner {
         answer
     }
 
-    /// Asks an origin only to find out whether it is back; nobody waits for it.
-    pub(crate) fn look(self: &Arc<Self>, request: FetchRequest) {
-        let (inner, fetcher) = (Arc::downgrade(self), Arc::clone(&self.fetcher));
-        tokio::spawn(async move {
-            let key = Arc::clone(&request.resource.key);
-            let answer = fetcher.fetch(request).await;
-            if let Some(inner) = inner.upgrade() {
-                inner.heard(key.origin(), &answer);
-            }
-        });
+    /// Notes what came of a confirmation that was asked for at `begun`.
+    pub(crate) fn heard_in_answer(
+        &self,
+        origin: &str,
+        begun: Tick,
+        answer: &Result<FetchOutcome, FetchError>,
+    ) {
+        self.heard(origin, answer);
+        let now = self.clock.now();
+        // One that ends at once keeps nobody waiting.
+        if is_silence(answer) && now.since(begun) >= PATIENCE {
+            self.reach.kept_waiting(origin, now);
+        }
     }
 
     fn heard(&self, origin: &str, answer: &Result<FetchOutcome, FetchError>) {

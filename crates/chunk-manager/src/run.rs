@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use chunk_core::scheduler::{Input, RunId, Start};
-use chunk_core::{ByteRange, ChunkGeometry, Representation};
+use chunk_core::{ByteRange, ChunkGeometry};
 use chunk_ports::{
     BodyStream, CacheEvent, Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody,
     Freshness, Wanted,
@@ -246,17 +246,13 @@ impl RunTask {
             };
         }
         let now = self.inner.clock.unix_seconds();
-        let fresh_for = i64::try_from(fetched.verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
         let meta = Meta {
             representation: fetched.representation.clone(),
             // An empty file has no range that a server could refuse.
             accepts_ranges: accepts_ranges || fetched.representation.total_len == Some(0),
             segment_size: self.inner.segment_size(),
             nonce: nonce(),
-            freshness: Freshness {
-                validated_unix: now,
-                fresh_until_unix: now.saturating_add(fresh_for),
-            },
+            freshness: Freshness::default().told(&fetched.verdict, now),
             storable: fetched.verdict.storable,
             reuse: Reuse::Continued,
         };
@@ -440,16 +436,4 @@ impl Inner {
 /// One look at a stream, without waiting.
 async fn poll_once(body: &mut BodyStream) -> Poll<Option<Result<Bytes, FetchError>>> {
     poll_fn(|cx| Poll::Ready(body.as_mut().poll_next(cx))).await
-}
-
-/// Whether the origin's new answer looks like a login or error page in place of a media file.
-pub(crate) fn is_page_for_media(known: &Representation, now: &Representation) -> bool {
-    let is_html = |representation: &Representation| {
-        representation.content_type.as_deref().is_some_and(|kind| {
-            kind.trim_start()
-                .to_ascii_lowercase()
-                .starts_with("text/html")
-        })
-    };
-    is_html(now) && !is_html(known)
 }

@@ -1,25 +1,37 @@
-//! Whether what is cached of an entry still holds.
+//! Whether what is cached of an entry still holds, and who waits how long for its origin to say so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chunk_core::{Admission, Representation};
-use chunk_ports::{
-    Condition, FetchError, FetchOutcome, FetchRequest, FetchedBody, Freshness, Resource,
-    StoreWrite, Verdict, Wanted,
-};
+use chunk_core::Admission;
 
-use crate::counters::add;
+use crate::asking::{Answer, Question};
 use crate::error::OpenError;
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::opening::Need;
-use crate::run::is_page_for_media;
-use crate::writer::INDEX_WAIT;
+
+/// How long what is cached waits for its origin to confirm it: several round trips to anywhere, and no more than a
+/// viewer takes for a pause.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether the origin still has what we have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validation {
+    /// As far as is known, and may be given out.
     Same,
+    /// It has another version: whoever opens the entry starts over.
     Changed,
+}
+
+/// What is to be done before bytes that are here are given out.
+enum Standing {
+    /// Nothing.
+    Settled(Validation),
+    /// The origin is asked, and its silence changes nothing.
+    MayBeStale,
+    /// The origin is asked, and has to answer (RFC 9111, 4.2.4).
+    MustBeConfirmed,
 }
 
 impl Inner {
@@ -31,86 +43,92 @@ impl Inner {
     ) -> Result<Validation, OpenError> {
         // A new version's bytes are not its own, and nothing would tell them apart.
         if live.is_cut_short() {
+            self.supersede(live);
             return Ok(Validation::Changed);
         }
         if live.is_validated() {
             return Ok(Validation::Same);
         }
-        if let Some(ask_at) = live.asked_in_vain() {
-            self.check_refusal(live)?;
-            if self.clock.now() >= ask_at {
-                self.ask_again(live);
-            }
-            return Ok(Validation::Same);
-        }
-        let Ok(_permit) = live.validation.acquire().await else {
-            return Ok(Validation::Same);
-        };
-        if live.is_validated() {
-            return Ok(Validation::Same);
-        }
         self.check_refusal(live)?;
-        let now = self.clock.unix_seconds();
-        let (known, resource, is_fresh) = {
-            let state = live.lock();
-            if state.is_superseded {
-                return Ok(Validation::Changed);
+        match live.standing(self.clock.unix_seconds()) {
+            Standing::Settled(validation) => Ok(validation),
+            Standing::MayBeStale => self.validate_in_time(live, need).await,
+            Standing::MustBeConfirmed => self.validate_for_certain(live, need).await,
+        }
+    }
+
+    /// What is here is held up for [`PATIENCE`] at most, and once per session. It is not held up at all by an origin
+    /// that was silent a moment ago, nor by finding out whether it still is.
+    async fn validate_in_time(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        need: Need,
+    ) -> Result<Validation, OpenError> {
+        let now = self.clock.now();
+        if let Some(ask_at) = live.asked_in_vain() {
+            if now >= ask_at {
+                self.ask_beside(live);
             }
-            let Some(meta) = &state.meta else {
-                return Ok(Validation::Same);
-            };
-            (
-                meta.representation.clone(),
-                state.resource.clone(),
-                meta.freshness.is_fresh(now),
-            )
-        };
-        if is_fresh {
-            live.set_validated(true);
             return Ok(Validation::Same);
         }
-        let request = question(resource, &known);
-        // What is here is not held up by an origin that is known to be out of reach, nor by finding out whether it
-        // still is; once it is not, it is asked.
-        if need == Need::Nothing {
-            match self.reach.admit(live.key.origin(), self.clock.now()) {
-                Admission::Free => {}
+        if need == Need::Origin {
+            // Whoever needs its bytes as well waits for it anyway.
+            return self.ask_about(live).answer().await.or_as_it_is();
+        }
+        let mut question = match live.question() {
+            Some(question) => question,
+            None => match self.reach.admit_confirming(live.key.origin(), now) {
+                Admission::Free => self.ask_about(live),
                 Admission::Look => {
-                    add(&self.counters.origin_requests, 1);
-                    self.look(request);
+                    live.ask_again_at(now);
+                    self.ask_about(live);
                     return Ok(Validation::Same);
                 }
                 Admission::Refused { .. } => return Ok(Validation::Same),
+            },
+        };
+        let enough = question.begun() + PATIENCE;
+        tokio::select! {
+            biased;
+            answer = question.answer() => answer.or_as_it_is(),
+            () = self.clock.sleep_until(enough) => {
+                self.reach.kept_waiting(live.key.origin(), enough);
+                // Its answer counts for whoever comes after it, and nobody waits for it any more.
+                live.ask_again_at(enough);
+                tracing::warn!(key = %live.key, "the origin takes long to confirm the cached file; it is served as it is");
+                Ok(Validation::Same)
             }
         }
-        self.ask_whether_same(live, known, request).await
     }
 
-    /// A question of this session had no answer that tells. What is here is served meanwhile, and nobody waits for
-    /// the next one.
-    fn ask_again(self: &Arc<Self>, live: &Arc<Live>) {
-        let Ok(permit) = Arc::clone(&live.validation).try_acquire_owned() else {
-            return;
-        };
-        // Whoever may look whether an origin is back looks by this.
-        if let Admission::Refused { retry_after } =
-            self.reach.admit(live.key.origin(), self.clock.now())
+    /// What its origin forbids to be given out unconfirmed waits until it is confirmed (RFC 9111, 5.2.2.2).
+    async fn validate_for_certain(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        need: Need,
+    ) -> Result<Validation, OpenError> {
+        // Whoever needs bytes has been let through already.
+        if need == Need::Nothing
+            && let Admission::Refused { retry_after } =
+                self.reach.admit(live.key.origin(), self.clock.now())
         {
-            return live.ask_again_at(self.clock.now() + retry_after);
+            let retry_after = Some(retry_after);
+            return Err(OpenError::Unconfirmed { retry_after });
         }
-        let (known, resource) = {
-            let state = live.lock();
-            let Some(meta) = &state.meta else { return };
-            (meta.representation.clone(), state.resource.clone())
-        };
-        let (inner, live) = (Arc::clone(self), Arc::clone(live));
-        tokio::spawn(async move {
-            let _alone = permit;
-            let request = question(resource, &known);
-            if let Ok(Validation::Changed) = inner.ask_whether_same(&live, known, request).await {
-                inner.supersede(&live);
-            }
-        });
+        self.ask_about(live).answer().await.or_not_at_all()
+    }
+
+    /// Asks while what is here is served, and nobody waits for the answer.
+    pub(crate) fn ask_beside(self: &Arc<Self>, live: &Arc<Live>) {
+        if live.question().is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        match self.reach.admit_confirming(live.key.origin(), now) {
+            // Whoever may look whether an origin is back looks by this.
+            Admission::Free | Admission::Look => drop(self.ask_about(live)),
+            Admission::Refused { retry_after } => live.ask_again_at(now + retry_after),
+        }
     }
 
     /// A refusal to confirm is the answer for a while (RFC 9111, 4.3.3).
@@ -121,100 +139,53 @@ impl Inner {
             None => Ok(()),
         }
     }
+}
 
-    async fn ask_whether_same(
-        self: &Arc<Self>,
-        live: &Arc<Live>,
-        known: Representation,
-        request: FetchRequest,
-    ) -> Result<Validation, OpenError> {
-        add(&self.counters.origin_requests, 1);
-        match self.ask(request).await {
-            Ok(FetchOutcome::NotModified(verdict)) => {
-                self.confirm(live, verdict).await;
-                Ok(Validation::Same)
+impl Live {
+    fn standing(&self, now_unix: i64) -> Standing {
+        let (freshness, is_asked) = {
+            let state = self.lock();
+            if state.is_superseded {
+                return Standing::Settled(Validation::Changed);
             }
-            Ok(FetchOutcome::Body(body)) if known.is_confirmed_by(&body.representation) => {
-                self.confirm(live, body.verdict).await;
-                Ok(Validation::Same)
-            }
-            Ok(FetchOutcome::Body(FetchedBody {
-                representation: now,
-                ..
-            })) if is_page_for_media(&known, &now) => Ok(keep_in_spite_of_page(live)),
-            Err(FetchError::Changed { now }) if is_page_for_media(&known, &now) => {
-                Ok(keep_in_spite_of_page(live))
-            }
-            Ok(_) | Err(FetchError::Changed { .. }) => Ok(Validation::Changed),
-            // RFC 9111, 4.3.3: such an answer is the answer. What is cached stays, for the day it is another one.
-            Err(
-                error @ (FetchError::NotFound { .. }
-                | FetchError::Denied { .. }
-                | FetchError::Rejected { .. }),
-            ) => {
-                let error = OpenError::from(&error);
-                live.refuse(error.clone(), self.clock.now());
-                Err(error)
-            }
-            // Unreachable is not changed: what is verified is served.
-            Err(error) => {
-                tracing::warn!(key = %live.key, %error, "the origin cannot confirm the cached file; it is served as it is");
-                let pause = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
-                let pause = error.retry_after().map_or(pause, |asked| asked.max(pause));
-                live.ask_again_at(self.clock.now() + pause);
-                Ok(Validation::Same)
-            }
-        }
-    }
-
-    async fn confirm(&self, live: &Live, verdict: Verdict) {
-        let now = self.clock.unix_seconds();
-        let fresh_for = i64::try_from(verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
-        let freshness = Freshness {
-            validated_unix: now,
-            fresh_until_unix: now.saturating_add(fresh_for),
-        };
-        if let Some(meta) = &mut live.lock().meta {
-            Arc::make_mut(meta).freshness = freshness;
-        }
-        live.set_validated(true);
-        if let Some(generation) = live.generation_now() {
-            let refresh = StoreWrite::Refresh {
-                generation,
-                freshness,
+            let Some(meta) = &state.meta else {
+                return Standing::Settled(Validation::Same);
             };
-            let (store, key) = (Arc::clone(&self.store), Arc::clone(&live.key));
-            let noted = tokio::spawn(async move {
-                if let Err(error) = store.commit(vec![refresh]).await {
-                    tracing::warn!(%key, %error, "the index did not note a confirmation");
-                }
-            });
-            // Nobody is kept from playing by an index that hangs.
-            let patience = self.clock.now() + INDEX_WAIT;
-            tokio::select! {
-                biased;
-                _ = noted => {}
-                () = self.clock.sleep_until(patience) => {}
-            }
+            (meta.freshness, state.ask_again_at.is_some())
+        };
+        // What was promised for a while does not hold where there is doubt since.
+        if !is_asked && freshness.is_fresh(now_unix) {
+            self.set_validated(true);
+            return Standing::Settled(Validation::Same);
+        }
+        if freshness.may_be_stale() {
+            Standing::MayBeStale
+        } else {
+            Standing::MustBeConfirmed
         }
     }
-}
 
-/// Whether the origin has another representation than `known`.
-fn question(resource: Resource, known: &Representation) -> FetchRequest {
-    FetchRequest {
-        resource,
-        wanted: Wanted::Span {
-            start: 0,
-            end: Some(1),
-        },
-        condition: Condition::IfChanged(known.clone()),
+    /// The question that is under way, if there is one.
+    fn question(&self) -> Option<Question> {
+        let question = self.lock().question.clone();
+        question.filter(Question::is_open)
     }
 }
 
-/// A login page is no new version. What is cached stays good until somebody says otherwise.
-fn keep_in_spite_of_page(live: &Live) -> Validation {
-    tracing::warn!(key = %live.key, "the origin answered with a page in place of the file");
-    live.set_validated(true);
-    Validation::Same
+impl Answer {
+    /// Unreachable is not changed: what is verified is served.
+    fn or_as_it_is(self) -> Result<Validation, OpenError> {
+        match self {
+            Self::Same | Self::Untold { .. } => Ok(Validation::Same),
+            Self::Changed => Ok(Validation::Changed),
+            Self::Refused(error) => Err(error),
+        }
+    }
+
+    fn or_not_at_all(self) -> Result<Validation, OpenError> {
+        match self {
+            Self::Untold { retry_after } => Err(OpenError::Unconfirmed { retry_after }),
+            told => told.or_as_it_is(),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chunk_core::{BlockMap, ByteRange, CacheKey, EntryId, GenerationId, Priority, Representation};
 
-use crate::BackendError;
+use crate::{BackendError, Verdict};
 
 /// The index: entries, their generations, which blocks of each are recorded, and the durable download queue.
 ///
@@ -129,14 +129,17 @@ pub struct NewGeneration {
     pub freshness: Freshness,
 }
 
-/// How long a stored response may be used without asking the origin (RFC 9111, 4.2), in wall-clock seconds.
+/// How long a stored response may be used without asking the origin (RFC 9111, 4.2), in wall-clock seconds, and whether
+/// it may be used for longer where the origin does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "adapters build it")]
 pub struct Freshness {
-    /// When the origin last confirmed the representation.
+    /// When the origin last confirmed the representation; 0 where nothing holds that it said before.
     pub validated_unix: i64,
     /// Until when it needs no confirmation.
     pub fresh_until_unix: i64,
+    /// Whether the origin forbids giving it out unconfirmed after that ([`Verdict::must_revalidate`]).
+    pub must_revalidate: bool,
 }
 
 impl Freshness {
@@ -145,6 +148,34 @@ impl Freshness {
     #[must_use]
     pub const fn is_fresh(&self, now_unix: i64) -> bool {
         self.validated_unix <= now_unix && now_unix < self.fresh_until_unix
+    }
+
+    /// Whether it may be given out although it is no longer fresh, where the origin does not answer (RFC 9111, 4.2.4).
+    #[must_use]
+    pub const fn may_be_stale(&self) -> bool {
+        !self.must_revalidate && self.validated_unix != 0
+    }
+
+    /// The same after the resource was changed: whatever was known of it, it has to be confirmed before it is given
+    /// out (RFC 9111, 4.4).
+    #[must_use]
+    pub const fn invalidated(self) -> Self {
+        Self {
+            validated_unix: 0,
+            fresh_until_unix: 0,
+            ..self
+        }
+    }
+
+    /// What it is after an answer at `now_unix`. What that says nothing of is as it was (RFC 9111, 3.2).
+    #[must_use]
+    pub fn told(self, verdict: &Verdict, now_unix: i64) -> Self {
+        let fresh_for = i64::try_from(verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
+        Self {
+            validated_unix: now_unix,
+            fresh_until_unix: now_unix.saturating_add(fresh_for),
+            must_revalidate: verdict.must_revalidate.unwrap_or(self.must_revalidate),
+        }
     }
 }
 

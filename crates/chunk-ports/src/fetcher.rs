@@ -147,6 +147,10 @@ pub struct Verdict {
     pub storable: bool,
     /// How long from now it may be given out without asking again.
     pub fresh_for: Duration,
+    /// Whether it must not be given out after that without being confirmed, even where the origin cannot be asked
+    /// (`no-cache`, `must-revalidate` and what means the same say yes); `None` where nothing is said of caching, so that
+    /// what an earlier answer said stands.
+    pub must_revalidate: Option<bool>,
 }
 
 /// What a refusal says besides its status, as far as it is meant for whoever asked.

@@ -207,6 +207,12 @@ impl From<&OpenError> for Refusal {
                 Self::new(StatusCode::BAD_GATEWAY, "the origin cannot be reached")
                     .retrying_after(*retry_after)
             }
+            // RFC 9111, 5.2.2.2.
+            OpenError::Unconfirmed { retry_after } => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "the origin does not confirm what is cached, and forbids it to be served unconfirmed",
+            )
+            .retrying_after(retry_after.unwrap_or_default()),
             OpenError::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "the origin did not answer in time",

@@ -102,6 +102,7 @@ async fn begin(store: &SqliteChunkStore, file: u32) -> GenerationId {
         freshness: Freshness {
             validated_unix: 0,
             fresh_until_unix: i64::MAX,
+            must_revalidate: false,
         },
     };
     store

@@ -74,7 +74,8 @@ impl Batch<'_> {
                 let refresh = query(statements::REFRESH)
                     .bind(rows::id(generation.get()))
                     .bind(freshness.validated_unix)
-                    .bind(freshness.fresh_until_unix);
+                    .bind(freshness.fresh_until_unix)
+                    .bind(freshness.must_revalidate);
                 found(self.writer.change(refresh).await?, NO_GENERATION)
             }
             StoreWrite::Touch {

@@ -73,6 +73,7 @@ pub(crate) fn generation(row: &SqliteRow) -> Result<GenerationRecord, ChunkStore
         freshness: Freshness {
             validated_unix: column(row, "validated_unix")?,
             fresh_until_unix: column(row, "fresh_until_unix")?,
+            must_revalidate: column(row, "must_revalidate")?,
         },
         recorded_bytes: unsigned(row, "recorded_bytes")?,
     })

@@ -12,7 +12,7 @@ macro_rules! entry_query {
             "SELECT e.entry_id, e.origin, e.path, e.query, e.partition, e.pinned, e.accessed_unix, \
              g.generation_id, g.nonce, g.total_len, g.etag, g.last_modified_unix, \
              g.last_modified_strong, g.content_type, g.accepts_ranges, g.segment_size, \
-             g.validated_unix, g.fresh_until_unix, g.recorded_bytes \
+             g.validated_unix, g.fresh_until_unix, g.must_revalidate, g.recorded_bytes \
              FROM cache_entries AS e LEFT JOIN cache_generations AS g \
              ON g.entry_id = e.entry_id AND g.is_current = 1 ",
             $rest
@@ -54,7 +54,8 @@ statements! {
 
     GENERATION_BY_NONCE = "SELECT entry_id, generation_id, nonce, total_len, etag, \
         last_modified_unix, last_modified_strong, content_type, accepts_ranges, segment_size, \
-        validated_unix, fresh_until_unix, recorded_bytes FROM cache_generations WHERE nonce = ?1";
+        validated_unix, fresh_until_unix, must_revalidate, recorded_bytes FROM cache_generations \
+        WHERE nonce = ?1";
     SHAPE = "SELECT entry_id, segment_size, total_len FROM cache_generations \
         WHERE generation_id = ?1";
     RETIRED = "SELECT generation_id FROM cache_generations WHERE is_current = 0 \
@@ -64,11 +65,11 @@ statements! {
     MAKE_CURRENT = "UPDATE cache_generations SET is_current = 1 WHERE generation_id = ?1";
     ADD_GENERATION = "INSERT INTO cache_generations (entry_id, is_current, nonce, total_len, etag, \
         last_modified_unix, last_modified_strong, content_type, accepts_ranges, segment_size, \
-        validated_unix, fresh_until_unix) \
-        VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) RETURNING generation_id";
+        validated_unix, fresh_until_unix, must_revalidate) \
+        VALUES (?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) RETURNING generation_id";
     SET_LENGTH = "UPDATE cache_generations SET total_len = ?2 WHERE generation_id = ?1";
-    REFRESH = "UPDATE cache_generations SET validated_unix = ?2, fresh_until_unix = ?3 \
-        WHERE generation_id = ?1";
+    REFRESH = "UPDATE cache_generations SET validated_unix = ?2, fresh_until_unix = ?3, \
+        must_revalidate = ?4 WHERE generation_id = ?1";
     REMOVE_GENERATION = "DELETE FROM cache_generations WHERE generation_id = ?1";
 
     SEGMENTS = "SELECT segment_index, epoch, blocks, recorded_bytes, accessed_unix \

@@ -384,7 +384,8 @@ async fn begin_generation(
         .bind(new.accepts_ranges)
         .bind(rows::number(new.segment_size)?)
         .bind(new.freshness.validated_unix)
-        .bind(new.freshness.fresh_until_unix);
+        .bind(new.freshness.fresh_until_unix)
+        .bind(new.freshness.must_revalidate);
     let rows = writer.fetch(add).await?;
     let added = rows.first().ok_or(NO_ENTRY)?;
     Ok(GenerationRecord {

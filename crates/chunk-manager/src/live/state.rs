@@ -10,9 +10,11 @@ use chunk_ports::{Resource, SegmentKey};
 
 use super::readable::Readable;
 use super::{Caching, Meta};
+use crate::asking::Question;
 use crate::error::{OpenError, ReadError};
 use crate::integrity::block_range;
 use crate::memory::MemoryBudget;
+use crate::pages::Page;
 use crate::segment::Segment;
 use crate::tail::{RING, Tail};
 use crate::waiters::Waiters;
@@ -53,7 +55,11 @@ pub(crate) struct State {
     /// The origin's refusal to confirm what is cached.
     pub(super) refusal: Option<Failure>,
     /// From when on the origin may be asked again whether it still has this, where it did not tell.
-    pub(super) ask_again_at: Option<Tick>,
+    pub(crate) ask_again_at: Option<Tick>,
+    /// The last question whether the origin still has this.
+    pub(crate) question: Option<Question>,
+    /// What came in place of this.
+    pub(crate) page: Option<Page>,
     pub(super) arrival: RateEstimator,
     pub(super) arrived_at: Tick,
     /// The whole came once where a part was asked for, and no part since.
@@ -128,6 +134,8 @@ impl State {
             are_ranges_doubted: false,
             refusal: None,
             ask_again_at: None,
+            question: None,
+            page: None,
             arrival: RateEstimator::new(RateEstimator::WINDOW),
             arrived_at: Tick::ZERO,
             is_superseded: false,

@@ -294,6 +294,7 @@ async fn why_an_entry_cannot_be_opened_decides_the_status() {
     let away = OpenError::Away {
         retry_after: Duration::from_millis(29_001),
     };
+    let unconfirmed = |retry_after| OpenError::Unconfirmed { retry_after };
     let denied = |status| OpenError::Denied {
         status,
         told: RefusalFields::default(),
@@ -327,6 +328,8 @@ async fn why_an_entry_cannot_be_opened_decides_the_status() {
         (OpenError::Unreachable, 502, None),
         (away, 502, Some("30")),
         (OpenError::Timeout, 504, None),
+        (unconfirmed(Some(Duration::from_secs(7))), 504, Some("7")),
+        (unconfirmed(None), 504, Some("1")),
         (OpenError::Refused { reason: reason() }, 502, None),
         (OpenError::Forbidden { reason: reason() }, 502, None),
         (OpenError::Manager(ManagerError::Closed), 503, Some("1")),

@@ -219,14 +219,14 @@ async fn fault22_a_newer_schema_is_refused_in_one_line_and_left_alone() {
             refused,
             OpenError::NewerSchema {
                 found: 9001,
-                known: 2,
+                known: 3,
                 ..
             }
         ),
         "{refused:?}"
     );
     let line = refused.to_string();
-    assert!(line.contains("9001") && line.contains("up to 2"), "{line}");
+    assert!(line.contains("9001") && line.contains("up to 3"), "{line}");
     assert_eq!(line.lines().count(), 1);
     assert_eq!(std::fs::read(&path).expect("bytes"), before);
     let files = std::fs::read_dir(folder.path()).expect("a folder").count();
@@ -234,15 +234,16 @@ async fn fault22_a_newer_schema_is_refused_in_one_line_and_left_alone() {
 }
 
 #[tokio::test]
-async fn fault22_a_file_without_the_newest_table_is_brought_up_to_date_and_loses_nothing() {
+async fn fault22_a_file_without_what_was_added_later_is_brought_up_to_date_and_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("index.db");
     filled(&path, 10).await;
     let mut hand = by_hand(&path).await;
-    // As the version before counting left it.
+    // As the first version left it.
     for sql in [
         "DROP TABLE cache_tally",
-        "DELETE FROM _sqlx_migrations WHERE version = 2",
+        "ALTER TABLE cache_generations DROP COLUMN must_revalidate",
+        "DELETE FROM _sqlx_migrations WHERE version > 1",
     ] {
         hand.execute(sql).await.expect("an older file");
     }
@@ -253,6 +254,9 @@ async fn fault22_a_file_without_the_newest_table_is_brought_up_to_date_and_loses
     assert_eq!(opened.set_aside, None);
     let entries = opened.store.entries().await.expect("entries");
     assert!(!entries.is_empty());
+    for current in entries.iter().filter_map(|entry| entry.current.as_ref()) {
+        assert!(!current.freshness.must_revalidate);
+    }
     let nothing = chunk_ports::Tally::default();
     assert_eq!(opened.store.tally().await.expect("a tally"), nothing);
 }

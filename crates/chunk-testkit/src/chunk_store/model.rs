@@ -258,6 +258,7 @@ impl<'a> Side<'a> {
                 freshness: Freshness {
                     validated_unix: 5,
                     fresh_until_unix: *until,
+                    must_revalidate: *until % 2 == 0,
                 },
             },
             Write::Touch(entry, generation, segments, at_unix) => StoreWrite::Touch {

@@ -27,6 +27,7 @@ pub(crate) fn generation(nonce: u64, total_len: Option<u64>) -> NewGeneration {
         freshness: Freshness {
             validated_unix: 1_000,
             fresh_until_unix: 2_000,
+            must_revalidate: false,
         },
     }
 }

@@ -189,9 +189,17 @@ fn verdict(answer: &Answer) -> Verdict {
         .find_map(|directive| directive.trim().strip_prefix("max-age="))
         .and_then(|seconds| seconds.parse().ok())
         .unwrap_or(0);
+    let forbids_stale = [
+        "no-cache",
+        "must-revalidate",
+        "proxy-revalidate",
+        "s-maxage",
+    ];
     Verdict {
         storable: !control.contains("no-store") && !control.contains("private"),
         fresh_for: Duration::from_secs(max_age),
+        must_revalidate: field(answer, "cache-control")
+            .map(|control| forbids_stale.iter().any(|name| control.contains(name))),
     }
 }
 

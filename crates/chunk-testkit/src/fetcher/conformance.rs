@@ -33,6 +33,7 @@ macro_rules! fetcher_conformance {
             a_part_may_end_earlier_than_asked,
             a_body_without_length_ends_well,
             no_store_and_private_are_not_storable,
+            what_forbids_stale_answers_is_told,
             an_unchanged_file_is_confirmed,
             a_changed_file_comes_with_its_bytes,
             dropping_a_body_ends_the_transfer,

@@ -52,7 +52,7 @@ rules! {
     fn fault23_a_repeated_batch_changes_nothing(store) {
         let (entry, film_a) = film(store, "/a", 1).await;
         let (gone, retired) = film(store, "/b", 2).await;
-        let freshness = Freshness { validated_unix: 7, fresh_until_unix: 8 };
+        let freshness = Freshness { validated_unix: 7, fresh_until_unix: 8, must_revalidate: true };
         let batch = vec![
             StoreWrite::RecordSegment(row(film_a, 0, &[0, 1])),
             StoreWrite::RecordSegment(row(film_a, 1, &[0])),

@@ -81,7 +81,11 @@ rules! {
             let mut new = generation(nonce, None);
             new.representation = representation;
             new.accepts_ranges = accepts_ranges;
-            new.freshness = Freshness { validated_unix: -1, fresh_until_unix: i64::MAX };
+            new.freshness = Freshness {
+                validated_unix: -1,
+                fresh_until_unix: i64::MAX,
+                must_revalidate: accepts_ranges,
+            };
             let made = store.begin_generation(entry, new.clone()).await.expect("begun");
             assert_eq!(made.entry, entry);
             assert_eq!(made.representation, new.representation);
@@ -226,7 +230,8 @@ rules! {
     fn a_refresh_and_a_pin_are_kept(store) {
         let (entry, film) = film(store, "/a", 1).await;
         for (pinned, fresh_until_unix) in [(true, 5_000), (false, -1)] {
-            let freshness = Freshness { validated_unix: 4_000, fresh_until_unix };
+            let must_revalidate = pinned;
+            let freshness = Freshness { validated_unix: 4_000, fresh_until_unix, must_revalidate };
             let writes = vec![
                 StoreWrite::Refresh { generation: film, freshness },
                 StoreWrite::Pin { entry, pinned },

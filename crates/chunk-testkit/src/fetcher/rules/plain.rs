@@ -199,6 +199,35 @@ pub async fn no_store_and_private_are_not_storable<F: ChunkFetcher + ?Sized>(
     }
 }
 
+/// Which answers may not be given out unconfirmed once they are no longer fresh (RFC 9111, 5.2.2).
+pub async fn what_forbids_stale_answers_is_told<F: ChunkFetcher + ?Sized>(
+    fetcher: &F,
+    world: &OriginWorld,
+) {
+    for (control, expected) in [
+        (None, None),
+        (Some("max-age=60"), Some(false)),
+        (Some("no-cache"), Some(true)),
+        (Some("max-age=60, must-revalidate"), Some(true)),
+        (Some("proxy-revalidate, max-age=60"), Some(true)),
+        (Some("s-maxage=60"), Some(true)),
+    ] {
+        let mut object = OriginObject::new(FILM, LEN);
+        if let Some(control) = control {
+            object = object.header("Cache-Control", control);
+        }
+        let condition = Condition::IfChanged(object.representation());
+        world.put(object);
+        let verdict = body(fetcher, span(0, 10)).await.verdict;
+        assert_eq!(verdict.must_revalidate, expected, "{control:?}");
+        let outcome = soon(fetcher.fetch(continued(0, 1, condition))).await;
+        let Ok(FetchOutcome::NotModified(verdict)) = outcome else {
+            panic!("{control:?}: {outcome:?}");
+        };
+        assert_eq!(verdict.must_revalidate, expected, "{control:?}");
+    }
+}
+
 /// The same representation, by tag or by time, is confirmed without a byte.
 pub async fn an_unchanged_file_is_confirmed<F: ChunkFetcher + ?Sized>(
     fetcher: &F,
