@@ -135,7 +135,7 @@ impl ChunkManager {
         // Nobody opens it while it is going away.
         let _settled = self.inner.entries.write().await;
         if let Some(live) = self.inner.live_now(&record.key) {
-            if live.reader_count() > 0 {
+            if !live.leave() {
                 return Err(ManagerError::InUse);
             }
             let (done, closed) = oneshot::channel();

@@ -47,6 +47,9 @@ impl Inner {
         let (inner, start) = (Arc::clone(self), Start::At(start));
         let purpose = Purpose::Play(hints);
         let reader = ChunkReader::open(inner, Arc::clone(&live), start, end, purpose);
+        if live.is_leaving() {
+            return None;
+        }
         Some(Opened {
             entry: Entry::new(Arc::clone(self), live),
             reader,

@@ -84,6 +84,8 @@ pub(crate) struct Live {
     /// Held shared during a write, and alone while bytes are being given up.
     pub(crate) writing: RwLock<()>,
     readers: AtomicUsize,
+    /// Whether the entry is being removed, so that nobody may begin to read it.
+    is_leaving: AtomicBool,
     /// Raised with each loss of trust in stored bytes, so that who holds bytes read before can tell.
     distrusts: AtomicU64,
     /// What can be read, for those who only ask.
@@ -119,6 +121,7 @@ impl Live {
             generation: watch::Sender::new(Generation::Pending),
             writing: RwLock::new(()),
             readers: AtomicUsize::new(0),
+            is_leaving: AtomicBool::new(false),
             distrusts: AtomicU64::new(0),
             glance,
             state: Mutex::new(State::new(
@@ -272,18 +275,36 @@ impl Live {
         self.lock().ring
     }
 
+    /// Lets nobody begin to read it from now on, for good; `false`, and nothing happens, where somebody reads it.
+    ///
+    /// Whoever begins to read is counted first and looks at [`Self::is_leaving`] then; this is announced first and looks
+    /// at the count then. In one order of all four, so that not both can miss the other.
+    pub(crate) fn leave(&self) -> bool {
+        self.is_leaving.store(true, Ordering::SeqCst);
+        let is_read = self.readers.load(Ordering::SeqCst) > 0;
+        if is_read {
+            self.is_leaving.store(false, Ordering::SeqCst);
+        }
+        !is_read
+    }
+
+    /// Whether its bytes are about to go; of interest to a reader that has just come.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn reader_count(&self) -> usize {
         self.readers.load(Ordering::Acquire)
     }
 
     pub(crate) fn reader_came(&self, reader: ReaderId, position: u64) {
-        self.readers.fetch_add(1, Ordering::AcqRel);
+        self.readers.fetch_add(1, Ordering::SeqCst);
         self.lock().positions.insert(reader, position);
     }
 
     /// Somebody has opened it to order it, and reads none of it.
     pub(crate) fn orderer_came(&self) {
-        self.readers.fetch_add(1, Ordering::AcqRel);
+        self.readers.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Whether somebody reads it.

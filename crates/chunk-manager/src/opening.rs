@@ -17,6 +17,7 @@ use crate::live::{Caching, Generation, Live, Meta};
 use crate::manager::ChunkManager;
 use crate::options::{First, Purpose};
 use crate::reader::ChunkReader;
+use crate::timely::LOOK_UP;
 use crate::validating::Validation;
 use crate::waiters::LENGTH;
 use crate::waiting::Look;
@@ -135,12 +136,23 @@ impl Inner {
                 }
                 Err(OpenError::Manager(ManagerError::Closed)) => {
                     self.check_open()?;
+                    self.removals().await;
                     last = OpenError::Manager(ManagerError::Closed);
                 }
                 Err(error) => return Err(error),
             }
         }
         Err(last)
+    }
+
+    /// Waits until what is being removed is gone, unless the index hangs.
+    async fn removals(&self) {
+        let patience = self.clock.now() + LOOK_UP;
+        tokio::select! {
+            biased;
+            _gone = self.entries.read() => {}
+            () = self.clock.sleep_until(patience) => {}
+        }
     }
 
     /// A reader at the first byte wanted, once it is known what the entry is.
@@ -169,6 +181,10 @@ impl Inner {
             probed_end,
             purpose,
         );
+        if live.is_leaving() {
+            // It was removed while its origin was asked.
+            return Err(ManagerError::Closed.into());
+        }
         if !is_known {
             reader.awaits_answer();
             located(live, reader.seen_failures()).await?;

@@ -251,3 +251,33 @@ async fn fault40_a_wall_clock_that_jumps_stops_nothing() {
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].status, 304);
 }
+
+/// Whoever waits for the origin's word reads nothing yet, and what goes meanwhile is not what they get to read.
+#[tokio::test(start_paused = true)]
+async fn fault32_an_entry_that_is_evicted_while_its_origin_is_asked_is_begun_anew() {
+    for is_all in [false, true] {
+        let setup = setup(2 * MIB);
+        cached(&setup).await;
+        let rig = setup.start().await;
+        let manager = rig.manager.clone();
+        let player = tokio::spawn(async move {
+            let first = First::Span {
+                start: 0,
+                end: None,
+            };
+            let mut opened = manager.open(resource(FILM), first).await.unwrap();
+            read_to_end(&mut opened.reader, 1).await
+        });
+        sleep(Duration::from_millis(1)).await;
+        let freed = if is_all {
+            rig.manager.evict_all().await
+        } else {
+            rig.manager.evict(&key(FILM)).await
+        };
+        assert_eq!(freed.unwrap(), 2 * MIB);
+        assert_eq!(player.await.unwrap(), 2 * MIB);
+        sleep(Duration::from_secs(2)).await;
+        let report = rig.manager.verify(false).await.unwrap();
+        assert_eq!((report.bytes, report.bad.len()), (2 * MIB, 0));
+    }
+}
