@@ -110,7 +110,9 @@ impl CacheKey {
     /// The key of `path_and_query` (as it stands in a request line, beginning with `/`) at the origin
     /// named `origin` (empty for the single unnamed one). Parameters that `signature_parameters` lists
     /// are left out; the order of the others is kept. The path is normalised as RFC 3986, 6.2.2 says:
-    /// dot segments removed, percent-encoded unreserved characters decoded, hex digits in upper case.
+    /// dot segments removed, percent-encoded unreserved characters decoded, hex digits in upper case; and what no
+    /// path of a URL may hold is percent-encoded, so that a name has one key however it was written, and nobody
+    /// after this reads a `\` as a `/`.
     ///
     /// # Errors
     /// See [`CacheKeyError`].
@@ -278,6 +280,7 @@ fn is_named(listed: &str, name: &str) -> bool {
 }
 
 fn normalise_path(path: &str) -> String {
+    let path = &escape_foreign(path);
     let mut decoded = String::with_capacity(path.len());
     for segment in path.split_inclusive('/') {
         let before = decoded.len();
@@ -289,6 +292,29 @@ fn normalise_path(path: &str) -> String {
         }
     }
     remove_dot_segments(&decoded)
+}
+
+/// What clients send and RFC 3986, 3.3 does not have. Brackets are not in it either, but every library that makes URLs
+/// leaves them as they are, and some origins want them so.
+fn escape_foreign(path: &str) -> Cow<'_, str> {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
+    ];
+    let is_foreign = |byte: u8| !byte.is_ascii() || b"\"<>\\^`{|}".contains(&byte);
+    if !path.bytes().any(is_foreign) {
+        return Cow::Borrowed(path);
+    }
+    let mut escaped = String::with_capacity(path.len() + 2);
+    for byte in path.bytes() {
+        if is_foreign(byte) {
+            escaped.push('%');
+            escaped.push(DIGITS[usize::from(byte >> 4)]);
+            escaped.push(DIGITS[usize::from(byte & 15)]);
+        } else {
+            escaped.push(char::from(byte));
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 /// RFC 3986, 6.2.2.1 and 6.2.2.2; `None` where a '%' is not followed by two hex digits.

@@ -104,7 +104,11 @@ fn paths_are_normalised_as_rfc_3986_says() {
         ("/a/.", "/a/"),
         ("//a", "//a"),
         ("/100%", "/100%"),
-        ("/ä/%c3%a4", "/ä/%C3%A4"),
+        ("/ä/%c3%a4", "/%C3%A4/%C3%A4"),
+        ("/a\\b/..\\c", "/a%5Cb/..%5Cc"),
+        ("/{a}|^`\"<b>", "/%7Ba%7D%7C%5E%60%22%3Cb%3E"),
+        ("/[a]/%5ba%5d", "/[a]/%5Ba%5D"),
+        ("/100%\\", "/100%%5C"),
     ] {
         assert_eq!(key(written).path(), normal, "{written}");
     }
@@ -270,8 +274,8 @@ fn only_a_strong_validator_allows_reuse_after_a_reopen() {
 fn path() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(
         &[
-            "/", "/", "a", "..", ".", "%", "%2", "%2e", "%2E", "%41", "%2f", "%25", "ä", "%zz",
-            "34", "31", "%%",
+            "/", "/", "a", "..", ".", "%", "%2", "%2e", "%2E", "%41", "%2f", "%25", "ä", "\\",
+            "%zz", "34", "31", "%%",
         ][..],
     );
     vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
@@ -285,6 +289,7 @@ proptest! {
         prop_assert_eq!(twice.path(), once.path());
         prop_assert!(once.path().starts_with('/'));
         prop_assert!(once.path().split('/').all(|segment| segment != "." && segment != ".."));
+        prop_assert!(once.path().is_ascii() && !once.path().contains('\\'));
     }
 
     #[test]

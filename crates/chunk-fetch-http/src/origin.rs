@@ -84,6 +84,14 @@ impl Origin {
         if !target.starts_with('/') || target.chars().any(|c| c.is_control() || c == '#') {
             return Err(forbidden("the target is not a path with a query"));
         }
+        // What reads the URL would ask for a `/`, which is another file.
+        if target
+            .split('?')
+            .next()
+            .is_some_and(|path| path.contains('\\'))
+        {
+            return Err(forbidden("the target's path holds a `\\`"));
+        }
         let url = Url::parse(&format!("{}{target}", self.base.expose()))
             .map_err(|_| forbidden("the target does not make a URL"))?;
         // Dot segments must not climb out of the part of the origin that the operator opened.

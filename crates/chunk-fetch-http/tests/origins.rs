@@ -500,6 +500,16 @@ async fn an_unknown_origin_is_forbidden() {
     assert!(matches!(error, FetchError::Forbidden { .. }), "{error:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn fault47_a_backslash_asks_for_no_slash() {
+    let origin = origin().await;
+    let fetcher = fetcher(OriginConfig::new(origin.url()));
+    let asked = span(resource("/film.mkv", r"/a\..\film.mkv"), 0, 10);
+    let error = fetcher.fetch(asked).await.unwrap_err();
+    assert!(matches!(error, FetchError::Forbidden { .. }), "{error}");
+    assert_eq!(origin.journal().requests(), 0);
+}
+
 #[test]
 fn fault48_a_wrong_configuration_is_told_without_its_values() {
     let base = || OriginConfig::new(format!("https://me:{PLANTED}@media.example/"));

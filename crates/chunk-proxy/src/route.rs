@@ -179,6 +179,19 @@ mod tests {
         let escaped = resource(&only, "/f%c3%a9%F0%9F%8E%AC.mkv").unwrap();
         assert_eq!(raw.key, escaped.key);
         assert_eq!(raw.target.expose(), "/f%C3%A9%F0%9F%8E%AC.mkv");
+        let raw = resource(&only, "/{f}|g.mkv").unwrap();
+        let escaped = resource(&only, "/%7bf%7D%7Cg.mkv").unwrap();
+        assert_eq!(raw.key, escaped.key);
+        assert_eq!(raw.target.expose(), "/%7Bf%7D%7Cg.mkv");
+    }
+
+    #[test]
+    fn fault47_a_backslash_is_part_of_a_name_and_no_slash() {
+        let mounts = [Mount::named("a")];
+        let raw = resource(&mounts, r"/a/..\..\b.mkv?q=\").unwrap();
+        let escaped = resource(&mounts, r"/a/..%5c..%5Cb.mkv?q=\").unwrap();
+        assert_eq!(raw.key, escaped.key);
+        assert_eq!(raw.target.expose(), r"/..%5C..%5Cb.mkv?q=\");
     }
 
     #[test]
@@ -238,13 +251,13 @@ mod tests {
         #[test]
         fn fault47_whatever_the_target_no_dot_segment_goes_to_the_origin(
             segments in proptest::collection::vec(
-                prop_oneof![Just(".."), Just("."), Just("%2e%2E"), Just("%2f"), Just("a"), Just(""), Just("%00")],
+                prop_oneof![Just(".."), Just("."), Just("%2e%2E"), Just("%2f"), Just("a"), Just(""), Just("%00"), Just("..\\"), Just("\\")],
                 0..8,
             ),
         ) {
             let target = format!("/{}", segments.join("/"));
             let found = resource(&[Mount::unnamed()], &target).unwrap();
-            prop_assert!(found.target.expose().starts_with('/'));
+            prop_assert!(found.target.expose().starts_with('/') && !found.target.expose().contains('\\'));
             prop_assert!(found.target.expose().split('/').all(|segment| segment != ".." && segment != "."));
         }
     }
