@@ -1,6 +1,8 @@
 //! Requests that a cache does not answer, passed on to the origin.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -35,17 +37,27 @@ where
         .filter(|(name, _)| !is_hop_by_hop(name, &named) && !is_credential(name) && *name != HOST)
         .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
         .collect();
+    let is_broken = Arc::<AtomicBool>::default();
+    let body = (!body.is_end_stream()).then(|| {
+        Box::pin(ClientBody {
+            body,
+            is_broken: Arc::clone(&is_broken),
+        }) as BodyStream
+    });
     let forwarded = ForwardRequest {
         method: head.method.as_str().to_owned(),
         resource,
         headers,
-        body: (!body.is_end_stream()).then(|| Box::pin(ClientBody(body)) as BodyStream),
+        body,
     };
-    let answer = origin
-        .forward(forwarded)
-        .await
-        .map_err(|error| refusal(&error))?;
-    answer_back(answer)
+    match origin.forward(forwarded).await {
+        Ok(answer) => answer_back(answer),
+        // Whatever the origin made of half a body, it is not to blame.
+        Err(_) if is_broken.load(Ordering::Acquire) => Err(Refusal::bad_request(
+            "the request's body breaks the rules of its framing",
+        )),
+        Err(error) => Err(refusal(&error)),
+    }
 }
 
 /// Whether a method asks for nothing to change (RFC 9110, 9.2.1, and the registry of methods).
@@ -150,7 +162,11 @@ fn is_credential(name: &HeaderName) -> bool {
 }
 
 /// The client's body as a stream. Trailers are dropped.
-struct ClientBody<B>(B);
+struct ClientBody<B> {
+    body: B,
+    /// Set where it cannot be read to its end.
+    is_broken: Arc<AtomicBool>,
+}
 
 impl<B> Stream for ClientBody<B>
 where
@@ -161,10 +177,11 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            return match Pin::new(&mut self.0).poll_frame(cx) {
+            return match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Ready(Some(Err(error))) => {
+                    self.is_broken.store(true, Ordering::Release);
                     Poll::Ready(Some(Err(FetchError::Interrupted(error.into()))))
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {

@@ -156,6 +156,32 @@ async fn a_body_of_unknown_length_goes_through_and_none_stays_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fault44_a_body_with_broken_framing_is_the_clients_fault() {
+    let (film, origin) = (Film::new(100), Origin::new(201, &[]));
+    for sent in [
+        "5\nhello\n0\n\n",
+        "-1\r\n",
+        "fffffffffffffffff\r\n",
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "5 hello\r\n",
+    ] {
+        let mut player = proxy(&film, &origin, Mount::unnamed());
+        player
+            .ask("POST", "/f", &["Transfer-Encoding: chunked"])
+            .await;
+        player.send(sent).await;
+        let answer = player.answer().await;
+        assert_eq!(
+            (answer.status(), answer.field("connection")),
+            (400, Some("close")),
+            "{sent:?}"
+        );
+        assert!(origin.asked.lock().unwrap().is_none());
+    }
+    assert_eq!(film.journal(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_success_of_an_unsafe_method_invalidates() {
     for (method, status, invalidates) in [
         ("DELETE", 204, true),
