@@ -80,7 +80,8 @@ impl Scheduler {
         if let (Some(since), Some(line)) = (since, self.lines.get_mut(origin)) {
             line.parallel.turned(since);
         }
-        let count = leads.len().max(1);
+        // One that is about to begin takes its part of the line as well.
+        let count = slots.len().max(1);
         for (run, slot) in leads {
             let Some(mut lead) = self.lead(run, slot) else {
                 continue;

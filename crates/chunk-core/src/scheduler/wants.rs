@@ -59,7 +59,8 @@ impl Scheduler {
             let urgency = want.need.urgency;
             let is_running = self
                 .run_near(want.source, want.need.at)
-                .is_some_and(|(_, run)| run.takes_slot());
+                // What is brought beside it goes on in its place, once it comes to that.
+                .is_some_and(|(_, run)| run.takes_connection());
             let is_by_deadline = matches!(urgency.rank, Rank::Critical | Rank::Unproven);
             let head_start = if is_running && is_by_deadline {
                 Self::CLING
