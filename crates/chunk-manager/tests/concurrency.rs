@@ -345,7 +345,8 @@ async fn fault39_a_long_run_of_films_leaves_memory_flat() {
         drop(opened);
         sleep(Duration::from_secs(5)).await;
         let memory = rig.manager.statistics().memory_bytes;
-        assert!(memory <= 40 * MIB, "{memory} bytes after film {name}");
+        // A film is open for a minute after its last reader, and one is opened each 5 s.
+        assert!(memory <= 13 * MIB, "{memory} bytes after film {name}");
     }
     sleep(Duration::from_secs(130)).await;
     assert_eq!(rig.manager.statistics().memory_bytes, 0);

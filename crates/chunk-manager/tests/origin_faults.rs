@@ -186,7 +186,8 @@ async fn fault05_a_new_version_ends_the_old_one_at_its_first_missing_byte() {
     let mut again = rig.open(0, Some(4 * MIB)).await;
     assert_eq!(read_to_end(&mut again.reader, 2).await, 4 * MIB);
     let cost = rig.world.journal().bytes_of(FILM) - before;
-    assert!(cost <= MIB, "{cost} bytes for what was cached");
+    // What a cut left of a block, which is not recorded.
+    assert!(cost <= BLOCK, "{cost} bytes for what was cached");
 }
 
 #[tokio::test(start_paused = true)]
@@ -396,14 +397,15 @@ async fn fault13_a_stalled_transfer_goes_on_elsewhere() {
     let asked = Instant::now();
     let mut opened = rig.open(0, None).await;
     assert_eq!(read_to_end(&mut opened.reader, 1).await, 4 * MIB);
+    // A third of a second of bytes, and what is late is asked for again, long before the stall counts as a failure.
     assert!(
-        asked.elapsed() <= Duration::from_secs(13),
+        asked.elapsed() <= Duration::from_secs(2),
         "{:?}",
         asked.elapsed()
     );
-    // The stalled transfer is cut, and so may be those that were tried beside it.
+    // The stalled transfer is cut with nothing on its way; the one tried beside it, in a piece.
     let twice = rig.world.journal().duplicate_bytes_of(FILM);
-    let most = cost_of_cuts(&rig.world).min(256 * 1024);
+    let most = cost_of_cuts(&rig.world).min(62_500);
     assert!(twice <= most, "{twice} of {most} bytes came twice");
 }
 
@@ -463,8 +465,9 @@ async fn fault14_a_login_page_leaves_the_cached_file_alone() {
     rig.world.clear_faults(FILM);
     let mut whole = rig.open(0, None).await;
     assert_eq!(read_to_end(&mut whole.reader, 1).await, 8 * MIB);
-    let duplicate = rig.world.journal().duplicate_bytes_of(FILM);
-    assert!(duplicate <= 2 * BLOCK, "{duplicate} bytes came twice");
+    let twice = rig.world.journal().duplicate_bytes_of(FILM);
+    let most = cost_of_cuts(&rig.world).min(62_500);
+    assert!(twice <= most, "{twice} of {most} bytes came twice");
 }
 
 #[tokio::test(start_paused = true)]

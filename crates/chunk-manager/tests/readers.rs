@@ -152,10 +152,8 @@ async fn a_reader_that_pauses_stops_the_origin_and_goes_on_later() {
     read_exact(&mut opened.reader, 1, MIB).await;
     sleep(Duration::from_secs(120)).await;
     let sent = rig.world.journal().bytes_of(FILM);
-    assert!(
-        sent <= 21 * MIB + MIB / 2,
-        "{sent} bytes for a paused reader"
-    );
+    // What was read, and a window of twice that.
+    assert!(sent <= 3 * MIB, "{sent} bytes for a paused reader");
     assert_eq!(
         rig.world.journal().in_flight(),
         0,
@@ -163,7 +161,8 @@ async fn a_reader_that_pauses_stops_the_origin_and_goes_on_later() {
     );
     read_exact(&mut opened.reader, 1, 40 * MIB).await;
     let twice = rig.world.journal().duplicate_bytes_of(FILM);
-    let most = cost_of_cuts(&rig.world).min(62_500 * 4);
+    // The run that was held too long had nothing on its way; the one that is cut for other connections, a piece.
+    let most = cost_of_cuts(&rig.world).min(62_500);
     assert!(twice <= most, "{twice} of {most} bytes came twice");
 }
 
@@ -179,7 +178,8 @@ async fn a_player_gets_its_read_ahead_in_seconds_and_no_more() {
     sleep(Duration::from_secs(60)).await;
     let ahead = rig.world.journal().bytes_of(FILM) - opened.reader.position();
     assert!(ahead >= 10 * rate, "only {ahead} bytes ahead");
-    assert!(ahead <= 45 * rate, "{ahead} bytes ahead");
+    // 30 s are what is configured, an eighth more is what a film may have, and a request ends with its block.
+    assert!(ahead <= 30 * rate * 9 / 8 + BLOCK, "{ahead} bytes ahead");
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,11 +225,13 @@ async fn a_far_seek_takes_one_round_trip_and_ends_the_old_transfer() {
         records[0].finished,
         "what lay ahead of the old position still comes"
     );
-    assert!(
-        records[0].body_sent <= 8 * MIB + MIB,
-        "{}",
-        records[0].body_sent
-    );
+    // Over all connections: what was read, and what had come ahead of it on a line as fast as its reader.
+    let sent = records
+        .iter()
+        .filter(|record| record.content_start < Some(150 * MIB))
+        .map(|record| record.body_sent)
+        .sum::<u64>();
+    assert!(sent <= 8 * MIB + MIB, "{sent}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -414,6 +416,8 @@ async fn fill_goes_on_while_a_reader_is_there_and_is_not_durable() {
     );
     drop(other);
 
+    // What the line brings in that time, and the piece that is on its way at the end of it.
+    let most = before + 12_500 * asked.elapsed().as_millis() as u64 + 62_500;
     drop(opened);
     sleep(Duration::from_millis(200)).await;
     let sent = rig.world.journal().bytes_of(FILM);
@@ -423,7 +427,7 @@ async fn fill_goes_on_while_a_reader_is_there_and_is_not_durable() {
         sent,
         "filled for nobody"
     );
-    assert!(sent < 80 * MIB);
+    assert!(sent <= most, "{sent} bytes of {most}");
 }
 
 #[tokio::test(start_paused = true)]
