@@ -14,6 +14,7 @@
 //! | [`fetcher`] | the suite of the fetcher, and a scripted one for paused time |
 //! | [`origin`] | a scripted HTTP origin on loopback |
 //! | [`simulator`] | hours of simulated playback over a simulated link |
+//! | [`corpus`] | inputs that a fuzzer has found worth keeping, once more |
 //! | [`faulty`] | stores that fail on purpose, and one that loses power |
 //!
 //! ```
@@ -41,6 +42,7 @@
 pub mod byte_store;
 pub mod chunk_store;
 pub mod clock;
+pub mod corpus;
 pub mod events;
 pub mod faulty;
 pub mod fetcher;
