@@ -43,7 +43,7 @@ impl Policy {
         };
         Verdict {
             storable: policy.is_storable(),
-            fresh_for,
+            fresh_for: Some(fresh_for),
             must_revalidate: self.must_revalidate(fields),
         }
     }
@@ -74,14 +74,14 @@ impl Policy {
             return most;
         }
         let verdict = self.verdict(fields, now);
-        if verdict.storable {
-            verdict.fresh_for.min(most)
-        } else {
-            Duration::ZERO
+        match verdict.fresh_for {
+            Some(fresh_for) if verdict.storable => fresh_for.min(most),
+            _ => Duration::ZERO,
         }
     }
 
-    /// The verdict on a 304, which need not repeat what the stored answer said of its age.
+    /// The verdict on a 304, which need not repeat what the stored answer said: a field that it leaves out stands as it
+    /// was (RFC 9111, 3.2 and 4.3.4).
     pub(crate) fn verdict_on_confirmation(
         self,
         fields: &HeaderMap,
@@ -95,7 +95,12 @@ impl Policy {
         {
             fields.insert(LAST_MODIFIED, value);
         }
-        self.verdict(&fields, now)
+        let verdict = self.verdict(&fields, now);
+        let is_told = self.immutable || fields.contains_key(CACHE_CONTROL);
+        Verdict {
+            fresh_for: verdict.fresh_for.filter(|_| is_told),
+            ..verdict
+        }
     }
 }
 
@@ -103,6 +108,14 @@ impl Policy {
 fn as_whole(fields: &HeaderMap) -> Response<()> {
     let mut whole = Response::new(());
     *whole.headers_mut() = fields.clone();
+    // RFC 9111, 5.2: in any case. The library knows them in lower case.
+    if let http::header::Entry::Occupied(mut lines) = whole.headers_mut().entry(CACHE_CONTROL) {
+        for line in lines.iter_mut() {
+            if let Ok(lower) = HeaderValue::from_bytes(&line.as_bytes().to_ascii_lowercase()) {
+                *line = lower;
+            }
+        }
+    }
     // The library adds to the age without checking.
     let absurd = fields
         .get(AGE)
@@ -150,7 +163,8 @@ mod tests {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let verdict = policy.verdict(&map, at(1_700_000_000));
-        (verdict.storable, verdict.fresh_for.as_secs())
+        let fresh_for = verdict.fresh_for.unwrap();
+        (verdict.storable, fresh_for.as_secs())
     }
 
     #[test]
@@ -274,15 +288,54 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_takes_the_known_time_where_it_names_none() {
-        let mut fields = HeaderMap::new();
-        fields.insert(
-            "date",
-            HeaderValue::from_static("Tue, 14 Nov 2023 22:13:20 GMT"),
-        );
-        let known = Some(at(1_700_000_000 - 36_000));
+    fn directives_count_in_any_case() {
         let shared = Policy::default();
-        let verdict = shared.verdict_on_confirmation(&fields, known, at(1_700_000_000));
-        assert_eq!(verdict.fresh_for.as_secs(), 3600);
+        for (control, expected) in [
+            ("No-Store", (false, 0)),
+            ("NO-STORE", (false, 0)),
+            ("Private", (false, 0)),
+            ("Max-Age=600", (true, 600)),
+            ("Public, S-MaxAge=60, MAX-AGE=1", (true, 60)),
+        ] {
+            let told = verdict(shared, &[("cache-control", control)]);
+            assert_eq!((told.0, told.1 * u64::from(told.0)), expected, "{control}");
+        }
+    }
+
+    fn confirmed(policy: Policy, fields: &[(&'static str, &str)]) -> Verdict {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let known = Some(at(1_700_000_000 - 36_000));
+        policy.verdict_on_confirmation(&map, known, at(1_700_000_000))
+    }
+
+    #[test]
+    fn a_confirmation_that_says_nothing_of_caching_leaves_what_was_said() {
+        let shared = Policy::default();
+        let date = ("date", "Tue, 14 Nov 2023 22:13:20 GMT");
+        for fields in [&[][..], &[date], &[date, ("etag", "\"a\"")]] {
+            let verdict = confirmed(shared, fields);
+            assert_eq!((verdict.fresh_for, verdict.must_revalidate), (None, None));
+            assert!(verdict.storable);
+        }
+        let immutable = Policy {
+            private_cache: false,
+            immutable: true,
+        };
+        assert_eq!(confirmed(immutable, &[date]).fresh_for, Some(FOR_EVER));
+    }
+
+    #[test]
+    fn a_confirmation_that_says_something_takes_the_known_time_where_it_names_none() {
+        let shared = Policy::default();
+        let date = ("date", "Tue, 14 Nov 2023 22:13:20 GMT");
+        for (control, seconds) in [("public", 3600), ("max-age=60", 60), ("no-cache", 0)] {
+            let verdict = confirmed(shared, &[date, ("cache-control", control)]);
+            let expected = Some(Duration::from_secs(seconds));
+            assert_eq!(verdict.fresh_for, expected, "{control}");
+        }
+        assert!(!confirmed(shared, &[("cache-control", "no-store")]).storable);
     }
 }

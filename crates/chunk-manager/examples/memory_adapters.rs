@@ -66,7 +66,7 @@ impl ChunkFetcher for MadeUp {
             ranges: RangeSupport::Served,
             verdict: Verdict {
                 storable: true,
-                fresh_for: Duration::from_secs(3600),
+                fresh_for: Some(Duration::from_secs(3600)),
                 must_revalidate: None,
             },
             body: Box::pin(body),

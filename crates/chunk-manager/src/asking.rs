@@ -200,13 +200,9 @@ impl Asking {
             return Answer::Changed;
         }
         match outcome {
-            Ok(FetchOutcome::NotModified(verdict)) => {
-                inner.confirm(live, verdict).await;
-                Answer::Same
-            }
+            Ok(FetchOutcome::NotModified(verdict)) => self.same(inner, verdict).await,
             Ok(FetchOutcome::Body(body)) if self.known.is_confirmed_by(&body.representation) => {
-                inner.confirm(live, body.verdict).await;
-                Answer::Same
+                self.same(inner, body.verdict).await
             }
             Ok(FetchOutcome::Body(body)) => self.other(inner, body.representation),
             Err(FetchError::Changed { now }) => self.other(inner, *now),
@@ -233,6 +229,15 @@ impl Asking {
                 Answer::Untold { retry_after }
             }
         }
+    }
+
+    /// The origin has what is here, which must go all the same where it may not be kept any longer (RFC 9111, 3 and 4.3.4).
+    async fn same(&self, inner: &Arc<Inner>, verdict: Verdict) -> Answer {
+        if !verdict.storable {
+            return self.changed(inner);
+        }
+        inner.confirm(&self.live, verdict).await;
+        Answer::Same
     }
 
     /// The origin has something else.

@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use chunk_core::Priority;
 use chunk_core::scheduler::{Hints, Input, Start};
+use chunk_core::{GenerationId, Priority};
 use chunk_ports::{ChunkStoreError, GenerationRecord, NewGeneration, Resource, StoreWrite};
 use futures_util::future::join_all;
 
@@ -334,23 +334,49 @@ impl Inner {
 
     /// Removes what no entry refers to any more.
     pub(crate) async fn remove_retired(self: &Arc<Self>) -> Result<(), ManagerError> {
-        let in_use = self.generations_in_use();
         for generation in self.store.retired_generations().await? {
-            if !in_use.contains(&generation) {
-                // A write that is under way ends first, or it would bring a file back. None begins any more.
-                let former: Vec<Arc<Live>> = self
-                    .all_lives()
-                    .into_iter()
-                    .filter(|live| live.generation_now() == Some(generation))
-                    .collect();
-                let _still = join_all(former.iter().map(|live| live.writing.write())).await;
-                let _alone = self.recording.lock().await;
-                self.commit_now(vec![StoreWrite::RemoveGeneration(generation)])
-                    .await?;
-                self.bytes.remove_generation(generation).await?;
-                self.space.generation_removed(generation);
-            }
+            self.remove_unless_in_use(generation).await?;
         }
+        Ok(())
+    }
+
+    /// What the origin has now must not be kept: what was kept of it before goes as well, unless somebody reads it still;
+    /// then whoever opens it next sees to it.
+    pub(crate) fn keep_nothing(self: &Arc<Self>, live: &Live) {
+        let (inner, key) = (Arc::clone(self), Arc::clone(&live.key));
+        tokio::spawn(async move {
+            let removed = async {
+                let record = inner.store.entry(&key).await?;
+                match record.and_then(|record| record.current) {
+                    Some(current) => inner.remove_unless_in_use(current.id).await,
+                    None => Ok(()),
+                }
+            };
+            if let Err(error) = removed.await {
+                tracing::warn!(%key, %error, "what must not be kept stays for now");
+            }
+        });
+    }
+
+    async fn remove_unless_in_use(
+        self: &Arc<Self>,
+        generation: GenerationId,
+    ) -> Result<(), ManagerError> {
+        if self.generations_in_use().contains(&generation) {
+            return Ok(());
+        }
+        // A write that is under way ends first, or it would bring a file back. None begins any more.
+        let former: Vec<Arc<Live>> = self
+            .all_lives()
+            .into_iter()
+            .filter(|live| live.generation_now() == Some(generation))
+            .collect();
+        let _still = join_all(former.iter().map(|live| live.writing.write())).await;
+        let _alone = self.recording.lock().await;
+        self.commit_now(vec![StoreWrite::RemoveGeneration(generation)])
+            .await?;
+        self.bytes.remove_generation(generation).await?;
+        self.space.generation_removed(generation);
         Ok(())
     }
 }

@@ -269,6 +269,7 @@ impl RunTask {
             self.live.generation.send_replace(Generation::Unindexed);
             if !meta.storable {
                 self.inner.withdraw(&self.live, &OpenError::NotStorable);
+                self.inner.keep_nothing(&self.live);
             }
             self.inner.cap_window(&self.live);
         }

@@ -281,3 +281,45 @@ async fn fault32_an_entry_that_is_evicted_while_its_origin_is_asked_is_begun_ane
         assert_eq!((report.bytes, report.bad.len()), (2 * MIB, 0));
     }
 }
+
+/// RFC 9111, 3.2 and 4.3.4: a 304 changes what it names, and leaves the rest as it was.
+#[tokio::test(start_paused = true)]
+async fn what_a_confirmation_does_not_say_stands() {
+    for said in ["no-cache", "max-age=0, must-revalidate", "s-maxage=0"] {
+        let setup = setup(MIB);
+        setup
+            .world
+            .put(OriginObject::new(FILM, MIB).header("Cache-Control", said));
+        cached(&setup).await;
+        // From here on it says nothing.
+        setup.world.put(OriginObject::new(FILM, MIB));
+        for _ in 0..2 {
+            sleep(Duration::from_secs(6)).await;
+            let rig = setup.start().await;
+            let opened = rig.open(0, None).await;
+            assert_eq!(opened.entry.fresh_for(), Duration::ZERO, "{said}");
+            assert_eq!(rig.world.journal().requests_of(FILM), 1, "{said}");
+            drop(opened);
+            rig.manager.shutdown().await;
+            setup.world.journal().clear();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_no_longer_be_kept_goes_though_it_is_the_same() {
+    for said in ["no-store", "private"] {
+        let setup = setup(MIB);
+        cached(&setup).await;
+        setup
+            .world
+            .put(OriginObject::new(FILM, MIB).header("Cache-Control", said));
+        let rig = setup.start().await;
+        let mut opened = rig.open(0, None).await;
+        assert!(!opened.entry.storable(), "{said}");
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, MIB);
+        drop(opened);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(rig.bytes.generations().await.unwrap(), [], "{said}");
+    }
+}

@@ -170,7 +170,10 @@ impl Freshness {
     /// What it is after an answer at `now_unix`. What that says nothing of is as it was (RFC 9111, 3.2).
     #[must_use]
     pub fn told(self, verdict: &Verdict, now_unix: i64) -> Self {
-        let fresh_for = i64::try_from(verdict.fresh_for.as_secs()).unwrap_or(i64::MAX);
+        let fresh_for = match verdict.fresh_for {
+            Some(fresh_for) => i64::try_from(fresh_for.as_secs()).unwrap_or(i64::MAX),
+            None => self.fresh_until_unix.saturating_sub(self.validated_unix),
+        };
         Self {
             validated_unix: now_unix,
             fresh_until_unix: now_unix.saturating_add(fresh_for),
@@ -341,5 +344,39 @@ impl ChunkStoreError {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_an_answer_does_not_say_of_freshness_is_as_it_was() {
+        let told = |before: Freshness, seconds: Option<u64>| {
+            let verdict = Verdict {
+                storable: true,
+                fresh_for: seconds.map(Duration::from_secs),
+                must_revalidate: None,
+            };
+            before.told(&verdict, 1_000)
+        };
+        let before = Freshness {
+            validated_unix: 100,
+            fresh_until_unix: 160,
+            must_revalidate: true,
+        };
+        for (seconds, until) in [(None, 1_060), (Some(5), 1_005), (Some(0), 1_000)] {
+            let expected = Freshness {
+                validated_unix: 1_000,
+                fresh_until_unix: until,
+                must_revalidate: true,
+            };
+            assert_eq!(told(before, seconds), expected);
+        }
+        // What was changed is asked about each time until something is said of it.
+        assert_eq!(told(before.invalidated(), None).fresh_until_unix, 1_000);
     }
 }

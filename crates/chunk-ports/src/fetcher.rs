@@ -145,8 +145,9 @@ pub enum RangeSupport {
 pub struct Verdict {
     /// Whether it may be kept beyond the requests it is being fetched for (`no-store` and `private` say no).
     pub storable: bool,
-    /// How long from now it may be given out without asking again.
-    pub fresh_for: Duration,
+    /// How long from now it may be given out without asking again; `None` where a confirmation says nothing of caching, so
+    /// that it may be for as long as an earlier answer said.
+    pub fresh_for: Option<Duration>,
     /// Whether it must not be given out after that without being confirmed, even where the origin cannot be asked
     /// (`no-cache`, `must-revalidate` and what means the same say yes); `None` where nothing is said of caching, so that
     /// what an earlier answer said stands.

@@ -32,7 +32,7 @@ pub(super) fn interpret(
     match answer.status {
         200 => whole(request, answer, media_expected),
         206 => part(request, answer, media_expected),
-        304 => Ok(Answered::NotModified(verdict(answer))),
+        304 => Ok(Answered::NotModified(verdict_on_confirmation(answer))),
         401 | 403 | 407 => Err(FetchError::Denied {
             status: answer.status,
             told: told(answer),
@@ -182,6 +182,16 @@ fn representation(answer: &Answer, total: Option<u64>) -> Representation {
     known
 }
 
+/// What a 304 does not say stands as it was said before.
+fn verdict_on_confirmation(answer: &Answer) -> Verdict {
+    let is_told = field(answer, "cache-control").is_some();
+    let verdict = verdict(answer);
+    Verdict {
+        fresh_for: verdict.fresh_for.filter(|_| is_told),
+        ..verdict
+    }
+}
+
 fn verdict(answer: &Answer) -> Verdict {
     let control = field(answer, "cache-control").unwrap_or_default();
     let max_age = control
@@ -197,7 +207,7 @@ fn verdict(answer: &Answer) -> Verdict {
     ];
     Verdict {
         storable: !control.contains("no-store") && !control.contains("private"),
-        fresh_for: Duration::from_secs(max_age),
+        fresh_for: Some(Duration::from_secs(max_age)),
         must_revalidate: field(answer, "cache-control")
             .map(|control| forbids_stale.iter().any(|name| control.contains(name))),
     }

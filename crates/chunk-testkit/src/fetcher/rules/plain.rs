@@ -194,7 +194,11 @@ pub async fn no_store_and_private_are_not_storable<F: ChunkFetcher + ?Sized>(
         let verdict = body(fetcher, span(0, 10)).await.verdict;
         assert_eq!(verdict.storable, storable, "{control}");
         if storable {
-            assert_eq!(verdict.fresh_for, Duration::from_secs(seconds), "{control}");
+            assert_eq!(
+                verdict.fresh_for,
+                Some(Duration::from_secs(seconds)),
+                "{control}"
+            );
         }
     }
 }
@@ -225,6 +229,11 @@ pub async fn what_forbids_stale_answers_is_told<F: ChunkFetcher + ?Sized>(
             panic!("{control:?}: {outcome:?}");
         };
         assert_eq!(verdict.must_revalidate, expected, "{control:?}");
+        assert_eq!(
+            verdict.fresh_for.is_some(),
+            control.is_some(),
+            "{control:?}"
+        );
     }
 }
 
@@ -241,7 +250,7 @@ pub async fn an_unchanged_file_is_confirmed<F: ChunkFetcher + ?Sized>(
         let Ok(FetchOutcome::NotModified(verdict)) = outcome else {
             panic!("{tag:?}: {outcome:?}");
         };
-        assert_eq!(verdict.fresh_for, Duration::from_secs(60));
+        assert_eq!(verdict.fresh_for, Some(Duration::from_secs(60)));
     }
     assert_eq!(world.journal().bytes_of(FILM), 0);
 }
