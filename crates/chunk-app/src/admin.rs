@@ -11,6 +11,8 @@
 //! | POST | `/v1/why` | where a byte is, and how it came |
 //! | POST | `/v1/verify`, `/v1/evict`, `/v1/pin` | what was done |
 //! | POST | `/v1/handover` | lets go of the folder, unless it serves players |
+//!
+//! HEAD is answered wherever GET is (RFC 9110, 9.1), any other method by 405.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_proxy::HostNames;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -160,45 +162,79 @@ async fn answer(request: Request<Incoming>, host: Arc<Host>, scope: &Scope) -> R
             false
         }
     };
+    let path = parts.uri.path();
+    let Some(methods) = methods_of(path, orders) else {
+        let text = "no such page; there are /healthz and /metrics\n".to_owned();
+        return page(StatusCode::NOT_FOUND, "text/plain", text);
+    };
+    // The library leaves the body of an answer to HEAD out.
+    let method = match parts.method {
+        Method::HEAD => Method::GET,
+        method => method,
+    };
+    if !methods.contains(method.as_str()) {
+        return not_allowed(methods);
+    }
     let local = Local(Arc::clone(&host));
-    let result = match (&parts.method, parts.uri.path()) {
+    let result = match (&method, path) {
         (&Method::GET, "/healthz") => return health(&host),
         (&Method::GET, "/metrics") => {
             return page(StatusCode::OK, metrics::CONTENT_TYPE, host.metrics());
         }
-        (&Method::GET, "/v1/instance") if orders => to_json(&host.instance()),
-        (&Method::GET, "/v1/status") if orders => local.status().await.and_then(|a| to_json(&a)),
-        (&Method::GET, "/v1/jobs") if orders => local.jobs().await.and_then(|a| to_json(&a)),
-        (&Method::POST, "/v1/fetch") if orders => match fetch(&local, body).await {
+        (&Method::GET, "/v1/instance") => to_json(&host.instance()),
+        (&Method::GET, "/v1/status") => local.status().await.and_then(|a| to_json(&a)),
+        (&Method::GET, "/v1/jobs") => local.jobs().await.and_then(|a| to_json(&a)),
+        (&Method::POST, "/v1/fetch") => match fetch(&local, body).await {
             Ok(response) => return response,
             Err(failure) => Err(failure),
         },
-        (&Method::POST, "/v1/why") if orders => match order(body).await {
+        (&Method::POST, "/v1/why") => match order(body).await {
             Ok(order) => local.why(order).await.and_then(|a| to_json(&a)),
             Err(failure) => Err(failure),
         },
-        (&Method::POST, "/v1/verify") if orders => match order(body).await {
+        (&Method::POST, "/v1/verify") => match order(body).await {
             Ok(order) => local.verify(order).await.and_then(|a| to_json(&a)),
             Err(failure) => Err(failure),
         },
-        (&Method::POST, "/v1/evict") if orders => match order(body).await {
+        (&Method::POST, "/v1/evict") => match order(body).await {
             Ok(order) => local.evict(order).await.and_then(|a| to_json(&a)),
             Err(failure) => Err(failure),
         },
-        (&Method::POST, "/v1/pin") if orders => match order(body).await {
+        (&Method::POST, "/v1/pin") => match order(body).await {
             Ok(order) => local.pin(order).await.and_then(|a| to_json(&a)),
             Err(failure) => Err(failure),
         },
-        (&Method::POST, "/v1/handover") if orders => hand_over(&host),
-        _ => {
-            let text = "no such page; there are /healthz and /metrics\n".to_owned();
-            return page(StatusCode::NOT_FOUND, "text/plain", text);
-        }
+        (&Method::POST, "/v1/handover") => hand_over(&host),
+        _ => return not_allowed(methods),
     };
     match result {
         Ok(json) => page(StatusCode::OK, "application/json", json),
         Err(failure) => refuse(&failure),
     }
+}
+
+/// The methods of a page; `None` where there is no such page for who asks. `orders` says whether those for orders are
+/// there.
+fn methods_of(path: &str, orders: bool) -> Option<&'static str> {
+    match path {
+        "/healthz" | "/metrics" => Some("GET, HEAD"),
+        "/v1/instance" | "/v1/status" | "/v1/jobs" if orders => Some("GET, HEAD"),
+        "/v1/fetch" | "/v1/why" | "/v1/verify" | "/v1/evict" | "/v1/pin" | "/v1/handover"
+            if orders =>
+        {
+            Some("POST")
+        }
+        _ => None,
+    }
+}
+
+/// RFC 9110, 15.5.6: a 405 lists what there is.
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let text = format!("this page has {methods} alone\n");
+    let mut response = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", text);
+    let methods = HeaderValue::from_static(methods);
+    response.headers_mut().insert(ALLOW, methods);
+    response
 }
 
 fn health(host: &Host) -> Response<Body> {

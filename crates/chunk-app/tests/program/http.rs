@@ -131,6 +131,17 @@ pub(crate) async fn get(address: SocketAddr, target: &str, fields: &str) -> Answ
     begun.finish().await.unwrap()
 }
 
+/// What comes in answer to `method target`, head and all.
+pub(crate) async fn whatever(address: SocketAddr, method: &str, target: &str) -> String {
+    let mut io = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 /// Asks whoever holds the cache folder.
 pub(crate) async fn order(folder: &Path, method: &str, path: &str, body: &str) -> Answer {
     try_order(folder, method, path, body).await.unwrap()

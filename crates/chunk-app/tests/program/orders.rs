@@ -336,13 +336,13 @@ async fn orders_that_make_no_sense_are_refused_with_a_reason() {
         http::order(&bench.folder(), "GET", "/v1/evict", "")
             .await
             .status,
-        404
+        405
     );
     assert_eq!(
         http::order(&bench.folder(), "POST", "/v1/jobs", "")
             .await
             .status,
-        404
+        405
     );
     assert_eq!(
         http::order(&bench.folder(), "GET", "/v1/jobs", "")

@@ -169,7 +169,23 @@ async fn health_and_metrics_are_on_the_socket_and_on_an_address_of_their_own() {
         let here = http::order(&bench.folder(), "GET", page, "").await;
         let there = http::get(admin, page, "").await;
         assert_eq!((here.status, there.status), (200, 200));
+        let head = http::whatever(admin, "HEAD", page).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains("\r\ncontent-length: "), "{head}");
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        for method in ["POST", "DELETE", "OPTIONS"] {
+            let answer = http::whatever(admin, method, page).await;
+            assert!(answer.starts_with("HTTP/1.1 405 "), "{method}: {answer}");
+            assert!(answer.contains("\r\nallow: GET, HEAD\r\n"), "{answer}");
+        }
     }
+    let answer = http::order(&bench.folder(), "POST", "/v1/status", "").await;
+    assert_eq!(
+        (answer.status, answer.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+    let answer = http::order(&bench.folder(), "GET", "/v1/pin", "").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
     let metrics = http::get(admin, "/metrics", "").await.text();
     for line in [
         "chunkd_origin_bytes_total 70000",
