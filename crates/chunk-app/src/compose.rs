@@ -149,7 +149,7 @@ pub(crate) async fn host(
     if mounts.hide_queries() {
         mounts = mounts.with_query_key(PartitionKey::new(secret_key::of_folder(folder)?));
     }
-    let host = Host::new(manager, mounts, events, role);
+    let host = Host::new(manager, mounts, events, role, settings.limits.metered);
     Ok((host, Stores { index, http }))
 }
 

@@ -57,7 +57,10 @@ impl Control for Local {
         let manager = &self.0.manager;
         let statistics = manager.statistics();
         let queued = entries.iter().filter(|entry| entry.queued_bytes > 0);
-        let mut reports: Vec<EntryReport> = entries.iter().map(EntryReport::from).collect();
+        let mut reports: Vec<EntryReport> = entries
+            .iter()
+            .map(|entry| EntryReport::new(entry, self.0.is_metered))
+            .collect();
         reports.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(StatusReport {
             schema: SCHEMA,
@@ -89,7 +92,7 @@ impl Control for Local {
         Ok(jobs
             .map(|entry| JobReport {
                 path: entry.key.to_string(),
-                state: state_and_reason(&entry.state).0.to_owned(),
+                state: state_and_reason(entry, self.0.is_metered).0.to_owned(),
                 queued_bytes: queued_bytes(entry),
                 recorded_bytes: entry.recorded_bytes,
                 total_bytes: entry.total_len,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::host::Host;
 use crate::units::{Size, approximate_size};
-use crate::wire::FetchEvent;
+use crate::wire::{FetchEvent, waits_for_line};
 
 /// How often progress is told while nothing else happens. Ends are told by events, at once.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -52,8 +52,8 @@ struct Job {
     idle_turns: u32,
     /// How many turns in a row have brought nothing.
     quiet_turns: u32,
-    /// The most that was ever recorded: what is evicted and fetched again is no progress.
-    most_recorded: u64,
+    /// The most that was ever here: what is evicted and fetched again is no progress.
+    most_here: u64,
     /// What had come from origins by the last turn.
     received: u64,
 }
@@ -194,7 +194,12 @@ async fn look(
                     job.idle_turns = job.idle_turns.saturating_add(1);
                     job.turn(status.as_ref(), statistics.bytes_from_origin);
                 }
-                job.event(&key, status.as_ref(), statistics.store_failing)
+                job.event(
+                    &key,
+                    status.as_ref(),
+                    statistics.store_failing,
+                    host.is_metered,
+                )
             }
             Err(error) => FetchEvent::Failed {
                 path: key.to_string(),
@@ -225,13 +230,18 @@ impl Job {
         let Some(status) = status else {
             return;
         };
-        let has_grown = status.recorded_bytes > self.most_recorded;
+        // Nothing of a file whose length nobody knows is recorded before it ends.
+        let here = match status.total_len {
+            Some(_) => status.recorded_bytes,
+            None => status.readable_bytes,
+        };
+        let has_grown = here > self.most_here;
         // It waits for its turn while others are fetched.
         let others_come = status.download_rate.is_none() && received > self.received;
         if has_grown || others_come {
             self.quiet_turns = 0;
         }
-        self.most_recorded = self.most_recorded.max(status.recorded_bytes);
+        self.most_here = self.most_here.max(here);
         self.received = received;
     }
 
@@ -240,6 +250,7 @@ impl Job {
         key: &CacheKey,
         status: Option<&EntryStatus>,
         store_failing: bool,
+        is_metered: bool,
     ) -> FetchEvent {
         let path = key.to_string();
         let Some(status) = status else {
@@ -248,6 +259,12 @@ impl Job {
                 reason: "it was removed".to_owned(),
             };
         };
+        // It may have to wait for hours, and has been told so.
+        if waits_for_line(status, is_metered) && !store_failing {
+            self.idle_turns = 0;
+            self.quiet_turns = 0;
+            return progress(path, status, is_metered);
+        }
         match &status.state {
             EntryState::Complete => FetchEvent::Done {
                 path,
@@ -262,14 +279,14 @@ impl Job {
                     && !(store_failing && self.quiet_turns > QUIET) =>
             {
                 self.idle_turns = 0;
-                progress(path, status)
+                progress(path, status, is_metered)
             }
             // Nothing is asked of the origin for it; that may be because others come first.
             EntryState::Paused | EntryState::NotStarted
                 if status.queued_bytes > 0 && !store_failing && self.quiet_turns <= QUIET =>
             {
                 self.idle_turns = 0;
-                progress(path, status)
+                progress(path, status, is_metered)
             }
             EntryState::WaitingForRoom if self.quiet_turns > QUIET => FetchEvent::Failed {
                 path,
@@ -277,7 +294,7 @@ impl Job {
                          queue and goes on when there is"
                     .to_owned(),
             },
-            EntryState::WaitingForRoom => progress(path, status),
+            EntryState::WaitingForRoom => progress(path, status, is_metered),
             // All tries have been made by then, and the next ones may be hours away from an answer.
             EntryState::WaitingForOrigin => FetchEvent::Failed {
                 path,
@@ -309,16 +326,18 @@ impl Job {
                     "it is no longer queued; it was cancelled, may not be stored, or does not fit"
                         .to_owned(),
             },
-            _ => progress(path, status),
+            _ => progress(path, status, is_metered),
         }
     }
 }
 
-const fn progress(path: String, status: &EntryStatus) -> FetchEvent {
+const fn progress(path: String, status: &EntryStatus, is_metered: bool) -> FetchEvent {
     FetchEvent::Progress {
         path,
         recorded_bytes: status.recorded_bytes,
+        readable_bytes: status.readable_bytes,
         total_bytes: status.total_len,
         bytes_per_second: status.download_rate,
+        waits_for_line: waits_for_line(status, is_metered),
     }
 }

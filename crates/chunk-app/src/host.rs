@@ -18,6 +18,8 @@ pub(crate) struct Host {
     pub(crate) mounts: Mounts,
     pub(crate) events: Arc<BroadcastEvents>,
     pub(crate) role: Role,
+    /// Whether nothing is fetched in the background, because each byte costs.
+    pub(crate) is_metered: bool,
     proxy: OnceLock<Proxy>,
     draining: watch::Sender<bool>,
     closing: watch::Sender<bool>,
@@ -30,12 +32,14 @@ impl Host {
         mounts: Mounts,
         events: Arc<BroadcastEvents>,
         role: Role,
+        is_metered: bool,
     ) -> Self {
         Self {
             manager,
             mounts,
             events,
             role,
+            is_metered,
             proxy: OnceLock::new(),
             draining: watch::Sender::new(false),
             closing: watch::Sender::new(false),

@@ -33,6 +33,12 @@ pub(crate) fn failure(failure: &Failure) {
     let _ = writeln!(io::stderr().lock(), "chunkd: {failure}");
 }
 
+/// Prints one line that is no answer to standard error.
+pub(crate) fn note(text: &str) {
+    // Where standard error cannot be written to there is nobody left to tell.
+    let _ = writeln!(io::stderr().lock(), "chunkd: {text}");
+}
+
 /// The answer of `status` for people.
 pub(crate) fn status(report: &StatusReport) -> String {
     let mut table = Table::new();

@@ -10,9 +10,8 @@ use crate::output;
 use crate::units::approximate_size;
 use crate::wire::FetchEvent;
 
-const BAR: &str =
-    "{msg} [{bar:30}] {percent:>3} %  {bytes}/{total_bytes}  {binary_bytes_per_sec}  {eta} left";
-const BAR_OF_UNKNOWN_LENGTH: &str = "{msg}  {bytes}  {binary_bytes_per_sec}";
+const BAR: &str = "{msg} [{bar:30}] {percent:>3} %  {bytes}/{total_bytes}{prefix}";
+const BAR_OF_UNKNOWN_LENGTH: &str = "{msg}  {bytes}{prefix}";
 
 /// Collects what is told of each file. The last word on a file counts, since an order may change hands
 /// and be told of twice.
@@ -26,6 +25,8 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct File {
     bar: Option<ProgressBar>,
+    /// Whether it was said that it waits for the line.
+    is_waiting_told: bool,
     end: Option<FetchEvent>,
 }
 
@@ -56,12 +57,21 @@ impl Progress {
         match &event {
             FetchEvent::Progress {
                 recorded_bytes,
+                readable_bytes,
                 total_bytes,
+                bytes_per_second,
+                waits_for_line,
                 ..
             } if !self.json => {
+                if *waits_for_line && !std::mem::replace(&mut file.is_waiting_told, true) {
+                    self.bars.suspend(|| output::note(&waiting(&path)));
+                }
                 let bars = &self.bars;
                 let bar = file.bar.get_or_insert_with(|| new_bar(bars, path));
-                show(bar, *recorded_bytes, *total_bytes);
+                // Of a file whose length nobody knows yet nothing is recorded before it ends.
+                let here = *recorded_bytes.max(readable_bytes);
+                show(bar, here, *total_bytes);
+                bar.set_prefix(pace(here, *total_bytes, *bytes_per_second));
             }
             FetchEvent::Done { total_bytes, .. } => {
                 self.finish(
@@ -115,7 +125,7 @@ fn new_bar(bars: &MultiProgress, path: String) -> ProgressBar {
     bar
 }
 
-fn show(bar: &ProgressBar, recorded: u64, total: Option<u64>) {
+fn show(bar: &ProgressBar, here: u64, total: Option<u64>) {
     if bar.length() != total || bar.position() == 0 {
         let template = total.map_or(BAR_OF_UNKNOWN_LENGTH, |_| BAR);
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -124,11 +134,41 @@ fn show(bar: &ProgressBar, recorded: u64, total: Option<u64>) {
         if let Some(total) = total {
             bar.set_length(total);
         }
-        // What was here before does not count as speed.
-        bar.set_position(recorded);
-        bar.reset_eta();
     }
-    bar.set_position(recorded);
+    bar.set_position(here);
+}
+
+/// How fast it comes and how long it takes; nothing while nobody knows.
+fn pace(here: u64, total: Option<u64>, rate: Option<u64>) -> String {
+    let Some(rate) = rate.filter(|rate| *rate > 0) else {
+        return String::new();
+    };
+    let speed = format!("  {}/s", approximate_size(rate));
+    match total {
+        Some(total) => {
+            let left = total.saturating_sub(here).div_ceil(rate);
+            format!("{speed}  {} left", span(left))
+        }
+        None => speed,
+    }
+}
+
+/// So many seconds, in two units at most.
+fn span(seconds: u64) -> String {
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds} s"),
+        (0, _) => format!("{minutes} min {} s", seconds % 60),
+        _ => format!("{hours} h {} min", minutes % 60),
+    }
+}
+
+/// What is said once of a file of which nothing comes.
+fn waiting(path: &str) -> String {
+    format!(
+        "{path} waits: the line is metered, so that nothing is fetched in the background; the order stays in its queue \
+         and goes on when chunkd runs without --metered"
+    )
 }
 
 #[cfg(test)]
@@ -172,13 +212,61 @@ mod tests {
             .tell(FetchEvent::Progress {
                 path: "/a".to_owned(),
                 recorded_bytes: 3,
+                readable_bytes: 3,
                 total_bytes: Some(3),
                 bytes_per_second: None,
+                waits_for_line: false,
             })
             .unwrap();
         assert_eq!(
             progress.verdict().unwrap_err().message(),
             "1 of 1 files could not be fetched in whole"
         );
+    }
+
+    #[test]
+    fn nothing_is_said_of_time_before_a_rate_is_known() {
+        for rate in [None, Some(0)] {
+            assert_eq!(pace(0, Some(3 << 20), rate), "");
+        }
+        assert_eq!(
+            pace(0, Some(3 << 20), Some(1 << 20)),
+            "  1.0 MiB/s  3 s left"
+        );
+        assert_eq!(pace(5, None, Some(1 << 20)), "  1.0 MiB/s");
+        assert_eq!(
+            [0, 59, 60, 3599, 3600, 90_000].map(span),
+            [
+                "0 s",
+                "59 s",
+                "1 min 0 s",
+                "59 min 59 s",
+                "1 h 0 min",
+                "25 h 0 min"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_of_unknown_length_grows_as_it_comes_and_waiting_is_told_once() {
+        let mut progress = Progress::new(false);
+        let mut event = |readable_bytes, total_bytes| {
+            progress
+                .tell(FetchEvent::Progress {
+                    path: "/a".to_owned(),
+                    recorded_bytes: 0,
+                    readable_bytes,
+                    total_bytes,
+                    bytes_per_second: None,
+                    waits_for_line: true,
+                })
+                .unwrap();
+            let file = &progress.files["/a"];
+            assert!(file.is_waiting_told);
+            file.bar.as_ref().unwrap().position()
+        };
+        assert_eq!(event(5, None), 5);
+        assert_eq!(event(9, None), 9);
+        assert_eq!(event(9, Some(20)), 9);
     }
 }

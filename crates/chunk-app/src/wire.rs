@@ -56,7 +56,7 @@ pub(crate) struct EntryReport {
     /// As players ask for it, the values of its query hidden.
     pub(crate) path: String,
     pub(crate) state: String,
-    /// Why it failed, if it did.
+    /// Why it failed, if it did, or why it waits for the line.
     pub(crate) reason: Option<String>,
     pub(crate) total_bytes: Option<u64>,
     pub(crate) recorded_bytes: u64,
@@ -134,9 +134,16 @@ pub(crate) struct OrderedOrigin {
 pub(crate) enum FetchEvent {
     Progress {
         path: String,
+        /// None of a file whose length nobody knows yet: it is recorded when it ends.
         recorded_bytes: u64,
+        /// What has come, recorded or not.
+        #[serde(default)]
+        readable_bytes: u64,
         total_bytes: Option<u64>,
         bytes_per_second: Option<u64>,
+        /// Whether nothing is fetched of it for as long as the line is metered.
+        #[serde(default)]
+        waits_for_line: bool,
     },
     Done {
         path: String,
@@ -270,9 +277,20 @@ pub(crate) fn queued_bytes(entry: &EntryStatus) -> Option<u64> {
     (entry.queued_bytes == 0 || entry.total_len.is_some()).then_some(entry.queued_bytes)
 }
 
-impl From<&EntryStatus> for EntryReport {
-    fn from(entry: &EntryStatus) -> Self {
-        let (state, reason) = state_and_reason(&entry.state);
+/// Whether what is queued of a file waits because the line is metered: it is wanted in the background alone, and
+/// nothing comes.
+pub(crate) const fn waits_for_line(entry: &EntryStatus, is_metered: bool) -> bool {
+    let is_wanted = matches!(
+        entry.state,
+        EntryState::Downloading | EntryState::Paused | EntryState::NotStarted
+    );
+    is_metered && is_wanted && entry.queued_bytes > 0 && entry.download_rate.is_none()
+}
+
+impl EntryReport {
+    /// What is told of `entry`, which may wait for a line that is not metered.
+    pub(crate) fn new(entry: &EntryStatus, is_metered: bool) -> Self {
+        let (state, reason) = state_and_reason(entry, is_metered);
         Self {
             path: entry.key.to_string(),
             state: state.to_owned(),
@@ -380,9 +398,17 @@ impl ActivityReport {
     }
 }
 
-/// The name of a state in JSON and tables, and why it failed.
-pub(crate) fn state_and_reason(state: &EntryState) -> (&'static str, Option<String>) {
-    match state {
+/// The name of a state in JSON and tables, and why it failed or waits for the line.
+pub(crate) fn state_and_reason(
+    entry: &EntryStatus,
+    is_metered: bool,
+) -> (&'static str, Option<String>) {
+    // What a player needs comes whatever the line is.
+    if entry.readers == 0 && waits_for_line(entry, is_metered) {
+        let reason = "the line is metered: nothing is fetched in the background";
+        return ("waiting_for_line", Some(reason.to_owned()));
+    }
+    match &entry.state {
         EntryState::NotStarted => ("not_started", None),
         EntryState::Probing => ("probing", None),
         EntryState::Downloading => ("downloading", None),
@@ -439,12 +465,14 @@ mod tests {
         let event = FetchEvent::Progress {
             path: "/a".to_owned(),
             recorded_bytes: 1,
+            readable_bytes: 2,
             total_bytes: None,
             bytes_per_second: None,
+            waits_for_line: false,
         };
         assert_eq!(
             serde_json::to_string(&event).unwrap(),
-            r#"{"event":"progress","path":"/a","recorded_bytes":1,"total_bytes":null,"bytes_per_second":null}"#
+            r#"{"event":"progress","path":"/a","recorded_bytes":1,"readable_bytes":2,"total_bytes":null,"bytes_per_second":null,"waits_for_line":false}"#
         );
     }
 }

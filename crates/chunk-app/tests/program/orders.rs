@@ -1,6 +1,7 @@
 //! Each command gives the same answer with `serve` running and without.
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::http;
 use crate::program::{Bench, files, text};
@@ -369,4 +370,37 @@ async fn an_order_from_an_origin_out_of_reach_is_queued_and_says_so() {
     let output = bench.run(&["status", "--json"]).await;
     let said = text(&output.stdout);
     assert!(said.contains("\"/a\""), "{said}");
+}
+
+/// An order that waits says for what: in the events, once on standard error, and in `status`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_on_a_metered_line_says_that_it_waits() {
+    let bench = Bench::with("a", 3_000_000).await;
+    let url = bench.origin.url();
+    let server = bench.serve_with(&["--origin", &url, "--metered"]).await;
+    let mut scripted = bench.command(&["fetch", "/a", "--json"]).spawn().unwrap();
+    let mut lines = BufReader::new(scripted.stdout.take().unwrap()).lines();
+    loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        let event: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(event["event"], "progress", "{event}");
+        if event["waits_for_line"] == true {
+            break;
+        }
+    }
+    let waits = |entry: &Value| entry["state"] == "waiting_for_line";
+    let entry = bench.entry_until("/a", waits).await;
+    assert!(entry["reason"].as_str().unwrap().contains("metered"));
+    let mut read = bench.command(&["fetch", "/a"]).spawn().unwrap();
+    let mut lines = BufReader::new(read.stderr.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    assert!(
+        line.starts_with("chunkd: /a waits: the line is metered"),
+        "{line}"
+    );
+    scripted.kill().await.unwrap();
+    read.kill().await.unwrap();
+    // Whoever plays it has it all the same.
+    assert_eq!(server.get("/a", "").await.body.len(), 3_000_000);
+    server.stop().await;
 }
