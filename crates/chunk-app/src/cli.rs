@@ -106,7 +106,8 @@ pub(crate) struct Serve {
     /// A further address for /healthz and /metrics alone [default: none]
     #[arg(long, value_name = "ADDRESS", env = "CHUNKD_ADMIN_LISTEN")]
     pub(crate) admin_listen: Option<Address>,
-    /// A further host name that players, or whoever asks for metrics, may use for this server; repeatable
+    /// A further host name that players, or whoever asks for metrics, may use for this server; repeatable, in
+    /// CHUNKD_HOST separated by blanks
     #[arg(
         long = "host",
         value_name = "NAME",
@@ -117,7 +118,8 @@ pub(crate) struct Serve {
     /// A web origin whose pages may read answers; repeatable
     #[arg(
         long,
-        help = "A web origin whose pages may read answers, such as https://player.example.org; repeatable",
+        help = "A web origin whose pages may read answers, such as https://player.example.org; repeatable, in CHUNKD_CORS \
+                separated by blanks",
         value_name = "ORIGIN",
         env = "CHUNKD_CORS",
         value_delimiter = ' '
@@ -134,7 +136,8 @@ pub(crate) struct Serve {
 /// What shapes the cache, whichever command runs it.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Cache {
-    /// The server to cache: one URL, mounted at /, or NAME=URL for each of several, mounted at /NAME/
+    /// The server to cache: one URL, mounted at /, or NAME=URL for each of several, mounted at /NAME/;
+    /// repeatable, in CHUNKD_ORIGIN separated by blanks
     #[arg(
         long = "origin",
         value_name = "URL|NAME=URL",

@@ -36,6 +36,7 @@ mod descriptors;
 mod failure;
 mod fetching;
 mod folder;
+mod forms;
 #[cfg(test)]
 mod found_inputs;
 mod host;

@@ -44,6 +44,12 @@ pub(crate) enum OriginUrlError {
     // Where some libraries read a slash.
     #[error("it holds a `\\`, which is no part of a URL; write %5C")]
     Backslash,
+    // A host has none, and whoever writes another origin behind it meant two.
+    #[error(
+        "it holds a `,` and goes on like another one; several are separated by blanks (CHUNKD_ORIGIN='a=URL b=URL') or \
+         have an --origin NAME=URL each"
+    )]
+    Several,
 }
 
 impl OriginUrl {
@@ -56,6 +62,9 @@ impl OriginUrl {
         }
         if text.contains('\\') {
             return Err(OriginUrlError::Backslash);
+        }
+        if is_several(text) {
+            return Err(OriginUrlError::Several);
         }
         // Before anything else is said of its parts: they are not what they were meant to be.
         if has_at_in_path(text) {
@@ -206,6 +215,18 @@ fn split(text: &str) -> Result<Split<'_>, OriginUrlError> {
     })
 }
 
+/// Whether a comma stands in the host, or before what could be another origin.
+fn is_several(text: &str) -> bool {
+    let after = text.split_once("://").map_or("", |(_, after)| after);
+    let authority = after.split('/').next().unwrap_or_default();
+    let server = authority.rsplit('@').next().unwrap_or_default();
+    server.contains(',')
+        || after
+            .split(',')
+            .skip(1)
+            .any(|next| next.contains("=http") || next.starts_with("http"))
+}
+
 fn has_at_in_path(text: &str) -> bool {
     let after = text.split_once("://").map(|(_, after)| after);
     let path = after.and_then(|after| after.split_once('/'));
@@ -235,6 +256,7 @@ mod tests {
         );
         assert_eq!(url("http://[::1]:8080").address(), ("::1", 8080));
         assert_eq!(url("http://[::1]/a/").to_string(), "http://[::1]/a/");
+        assert_eq!(url("http://u:p,w@h/a,b/").to_string(), "http://h/a,b/");
     }
 
     #[test]
@@ -250,6 +272,10 @@ mod tests {
             ("https://h/a b", OriginUrlError::Character),
             ("https://h/@a/", OriginUrlError::At),
             ("https://u:1\\2@h/", OriginUrlError::Backslash),
+            ("http://h/,b=http://h/", OriginUrlError::Several),
+            ("http://h/a/,https://h/", OriginUrlError::Several),
+            ("http://h,i/", OriginUrlError::Several),
+            ("http://h:80,b=http://u:p@h/", OriginUrlError::Several),
         ] {
             assert_eq!(OriginUrl::parse(text), Err(error), "{text}");
         }

@@ -193,6 +193,12 @@ impl<'a> Layers<'a> {
         let or_file = |flags: &[String], file: &[String]| {
             if flags.is_empty() { file } else { flags }.to_vec()
         };
+        let hosts = or_file(&flags.hosts, &file.hosts);
+        if hosts.iter().any(|host| host.contains(',')) {
+            return Err(Failure::usage(
+                "hosts: a host name holds no `,`; several are separated by blanks in CHUNKD_HOST, or have a --host each",
+            ));
+        }
         let cors = or_file(&flags.cors, &file.cors);
         for origin in &cors {
             if OriginUrl::parse(origin).is_err() || origin.matches('/').count() != 2 {
@@ -222,7 +228,7 @@ impl<'a> Layers<'a> {
                 flags.admin_listen,
                 file.admin_listen.as_deref(),
             )?,
-            hosts: or_file(&flags.hosts, &file.hosts),
+            hosts,
             cors,
             grace: layered("grace", flags.grace, file.grace.as_ref())?
                 .unwrap_or(DEFAULT_GRACE)

@@ -36,6 +36,11 @@ async fn usage_errors_are_told_and_exit_with_2() {
             "chunkd: `my:films` is no name for an origin: letters, digits, `_` and `-` make one; say myfilms",
         ),
         (
+            &["serve", "--origin", "a=http://h/,b=http://h/"],
+            "chunkd: the URL of --origin: it holds a `,` and goes on like another one; several are separated by blanks \
+             (CHUNKD_ORIGIN='a=URL b=URL') or have an --origin NAME=URL each",
+        ),
+        (
             &["fetch", "/a"],
             "chunkd: `/a` lies under no origin of this cache; there is none yet: say --origin \
              https://media.example.org/library/",
@@ -115,6 +120,14 @@ async fn an_unknown_key_in_the_settings_names_its_nearest_neighbour() {
             "max_downloads: `-4` is no whole number; say for example 4",
         ),
         (
+            "origin = \"http://h/\"",
+            "@: `origin` is not a table; say [origin] and below it url = \"…\"",
+        ),
+        (
+            "listen = 8787",
+            "@: `listen` must be a text, in quotes; say listen = \"127.0.0.1:8787\"",
+        ),
+        (
             "[origin]\nimmutable = true",
             "[origin] has no url; say url = \"https://media.example.org/library/\"",
         ),
@@ -124,6 +137,7 @@ async fn an_unknown_key_in_the_settings_names_its_nearest_neighbour() {
         let output = bench
             .run(&["serve", "--config", other.to_str().unwrap()])
             .await;
+        let message = message.replace('@', other.to_str().unwrap());
         assert_eq!(error(&output, 2), format!("chunkd: {message}"));
     }
     // The usual place is read without being told.
