@@ -106,6 +106,14 @@ impl Representation {
         self.strong_etag().is_some() || self.has_strong_time()
     }
 
+    /// Whether a 304 says for sure that the origin still has this, though somebody has just changed it there: a weak tag
+    /// may be that of the new version as well (RFC 9110, 8.8.1), and where there is one, the time is not compared
+    /// (13.1.3).
+    #[must_use]
+    pub fn is_confirmed_by_condition(&self) -> bool {
+        self.strong_etag().is_some() || self.etag.is_none() && self.has_strong_time()
+    }
+
     /// Whether an answer with bytes that says `now` of itself names this representation: it contradicts nothing that
     /// is known, and repeats the validator by which this one is told from others, the tag or where there is none the
     /// time. Only a strong tag repeats a strong one. Without a validator the length is all there is.

@@ -103,13 +103,23 @@ impl ChunkManager {
         Ok(())
     }
 
-    /// Somebody has changed the resource at its origin: the next one to open it asks the origin first.
+    /// Somebody has changed the resource at its origin: the next one to open it asks the origin first. Where a 304 could
+    /// not tell the two versions apart, it begins anew.
     ///
     /// # Errors
     /// [`ManagerError`].
     pub async fn invalidate(&self, key: &CacheKey) -> Result<(), ManagerError> {
-        if let Some(live) = self.inner.live_now(key) {
+        let live = self.inner.live_now(key);
+        if let Some(live) = &live {
             live.invalidate();
+            let is_in_doubt = live
+                .lock()
+                .meta
+                .as_ref()
+                .is_some_and(|meta| !meta.representation.is_confirmed_by_condition());
+            if is_in_doubt {
+                self.inner.supersede(live);
+            }
         }
         if let Some(current) = self
             .inner
@@ -118,6 +128,9 @@ impl ChunkManager {
             .await?
             .and_then(|record| record.current)
         {
+            if live.is_none() && !current.representation.is_confirmed_by_condition() {
+                self.inner.suspects().insert(Arc::new(key.clone()));
+            }
             self.inner
                 .commit_now(vec![StoreWrite::Refresh {
                     generation: current.id,

@@ -168,6 +168,43 @@ async fn fault05_bytes_confirm_nothing_but_what_they_name_strongly() {
     }
 }
 
+/// RFC 9111, 4.4: a 304 to a weak tag would keep what was there before the change.
+#[tokio::test(start_paused = true)]
+async fn fault06_what_was_changed_under_a_weak_tag_begins_anew() {
+    let object = || OriginObject::new(FILM, 2 * MIB);
+    let weak = || object().tag(TagKind::Fixed("W/\"same\"".to_owned()));
+    for (before, after, expected) in [
+        (
+            weak().last_modified(None),
+            weak().last_modified(None).version(2),
+            2,
+        ),
+        (weak(), weak().version(2), 2),
+        (object(), object(), 1),
+    ] {
+        for is_open in [true, false] {
+            let setup = setup(0);
+            setup.world.put(before.clone());
+            let rig = setup.start().await;
+            let mut reading = rig.open(0, None).await;
+            read_exact(&mut reading.reader, 1, MIB).await;
+            let reading = is_open.then_some(reading);
+            if reading.is_none() {
+                sleep(UNTIL_CLOSED).await; // why: virtual time, until the entry is closed
+            }
+            setup.world.put(after.clone());
+            setup.world.journal().clear();
+            rig.manager.invalidate(&key(FILM)).await.unwrap();
+            let mut opened = rig.open(0, None).await;
+            let len = read_to_end(&mut opened.reader, expected).await;
+            assert_eq!(len, 2 * MIB, "{before:?}");
+            let asked = setup.world.journal().records_of(FILM);
+            let is_confirmed = asked.iter().any(|record| record.status == 304);
+            assert_eq!(is_confirmed, expected == 1, "{before:?}: {asked:#?}");
+        }
+    }
+}
+
 /// A name that stands for another place: the tag of the former one says nothing, and its bytes are nobody's stand-in.
 #[tokio::test(start_paused = true)]
 async fn fault45_a_moved_origin_lends_no_byte_to_the_next() {
