@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chunk_proxy::HostNames;
+use chunk_proxy::{HostNames, while_dated};
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -139,13 +139,13 @@ async fn serve_connection(
             .serve_connection(TokioIo::new(stream), service)
     );
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = while_dated(connection.as_mut()) => ended,
         () = closing.wait() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            while_dated(connection).await
         }
     };
-    if let Err(error) = ended {
+    if let Some(Err(error)) = ended {
         tracing::debug!(%error, "an admin connection broke");
     }
 }

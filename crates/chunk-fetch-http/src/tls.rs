@@ -1,12 +1,14 @@
 //! Whom to trust, and what to show: one TLS set-up for both ways to an origin.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls_platform_verifier::Verifier;
 
 use crate::config::{BuildError, OriginConfig};
@@ -35,10 +37,13 @@ impl TlsSetup {
         };
         let verifier = verifier(extra, &provider).map_err(cannot)?;
         let builder = || {
-            Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
-                .with_safe_default_protocol_versions()?
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::clone(&verifier)))
+            let clock = Arc::new(WallClock);
+            Ok(
+                ClientConfig::builder_with_details(Arc::clone(&provider), clock)
+                    .with_safe_default_protocol_versions()?
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::clone(&verifier)),
+            )
         };
         let elsewhere = builder().map_err(cannot)?.with_no_client_auth();
         let own = match &config.identity_pem {
@@ -59,6 +64,20 @@ impl TlsSetup {
             elsewhere: Arc::new(http_1_only(elsewhere)),
         })
     }
+}
+
+/// The time by which certificates are judged. The library's own clock panics before 1970; no certificate is good then.
+#[derive(Debug)]
+struct WallClock;
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(judged_at(SystemTime::now()))
+    }
+}
+
+fn judged_at(now: SystemTime) -> UnixTime {
+    UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// The system's certificates and those in `extra`.
@@ -85,4 +104,19 @@ fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
 fn http_1_only(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn fault40_certificates_are_judged_by_any_clock() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(judged_at(UNIX_EPOCH - hour).as_secs(), 0);
+        assert_eq!(judged_at(UNIX_EPOCH + hour).as_secs(), 3600);
+        assert!(WallClock.current_time().is_some());
+    }
 }

@@ -1,13 +1,14 @@
 //! Heads of plain requests and of their answers, as bytes.
 
 use std::mem::MaybeUninit;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use crate::body::Body;
+use crate::dated;
 use crate::framing::{Follows, check};
 
 /// As many fields are read; players send ten.
@@ -163,9 +164,7 @@ pub(crate) struct Date {
 
 impl Date {
     pub(crate) fn now(&mut self) -> &[u8] {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
+        let since = dated::clamped(SystemTime::now());
         if self.text.is_empty() || since.as_secs() != self.second {
             self.second = since.as_secs();
             self.text = httpdate::fmt_http_date(UNIX_EPOCH + since);

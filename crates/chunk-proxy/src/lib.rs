@@ -40,6 +40,7 @@ mod again;
 mod answer;
 mod body;
 mod config;
+mod dated;
 mod flush;
 mod forward;
 #[cfg(any(test, fuzzing))]
@@ -68,6 +69,7 @@ mod wire;
 
 pub use admission::HostNames;
 pub use config::{ConfigError, Cors, Mount, PartitionKey, ProxyConfig};
+pub use dated::while_dated;
 pub use observe::{LatencyHistogram, ProxyStatistics};
 pub use range_header::{RangeHeader, RangeSpec, Selection};
 pub use serve::Proxy;

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use crate::answer::{Answerer, Connection};
 use crate::body::{Body, BodyError};
 use crate::config::{ConfigError, ProxyConfig};
+use crate::dated::{self, while_dated};
 use crate::flush::Flushed;
 use crate::framing::{Gate, MAX_HEAD};
 use crate::lane::{Closing, End, Lane};
@@ -237,6 +238,10 @@ impl Proxy {
     ) where
         W: Wire + Send + 'static,
     {
+        if !dated::is_now() {
+            tracing::warn!("the clock of this machine is not between 1970 and 9999; set it");
+            return dated::refuse(wire).await;
+        }
         let flushed = Arc::<Flushed>::default();
         let connection = Arc::new(Connection {
             local,
@@ -263,16 +268,16 @@ impl Proxy {
                 .serve_connection(TokioIo::new(gate), service)
         );
         let ended = tokio::select! {
-            ended = served.as_mut() => ended,
+            ended = while_dated(served.as_mut()) => ended,
             () = poll_fn(|cx| match closing.poll_over(cx) {
                 Poll::Pending => seat.poll_wanted(cx),
                 over => over,
             }) => {
                 served.as_mut().graceful_shutdown();
-                served.await
+                while_dated(served).await
             }
         };
-        if let Err(error) = ended {
+        if let Some(Err(error)) = ended {
             tracing::debug!(%error, "connection ended early");
         }
     }
