@@ -16,8 +16,8 @@ use crate::fetching;
 use crate::host::Host;
 use crate::wire::{
     ActivityReport, BadBlockReport, EntryReport, EvictAnswer, EvictOrder, FetchEvent, FetchOrder,
-    JobReport, LevelReport, OriginReport, PinAnswer, PinOrder, QueueReport, SCHEMA, StatusReport,
-    VerifyAnswer, VerifyOrder, WhyAnswer, WhyOrder, WhyReport, queued_bytes, state_and_reason,
+    JobReport, OriginReport, PinAnswer, PinOrder, QueueReport, SCHEMA, StatusReport, VerifyAnswer,
+    VerifyOrder, WhyAnswer, WhyOrder, WhyReport, queued_bytes, state_and_reason,
 };
 
 /// The orders.
@@ -81,7 +81,6 @@ impl Control for Local {
                 transfers: statistics.active_runs,
             },
             activity: ActivityReport::new(&statistics, &manager.tally(), &entries),
-            levels: LevelReport::all(&statistics),
             entries: reports,
         })
     }

@@ -228,7 +228,6 @@ mod tests {
                 hit_ratio: None,
                 store_failing: false,
             },
-            levels: Vec::new(),
         }
     }
 

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use chunk_manager::{
-    EntryState, EntryStatus, LevelStatistics, Moment, Priority, Statistics, Timeline,
-};
+use chunk_manager::{EntryState, EntryStatus, Moment, Statistics, Timeline};
 use chunk_ports::Tally;
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +37,6 @@ pub(crate) struct StatusReport {
     pub(crate) stored_bytes: u64,
     pub(crate) queue: QueueReport,
     pub(crate) activity: ActivityReport,
-    /// Since the process that answers began.
-    #[serde(default)]
-    pub(crate) levels: Vec<LevelReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,20 +90,6 @@ pub(crate) struct ActivityReport {
     /// Reads that found their bytes, of all; nothing before the first read.
     pub(crate) hit_ratio: Option<f64>,
     pub(crate) store_failing: bool,
-}
-
-/// What was counted of requests to origins at one level.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LevelReport {
-    pub(crate) level: String,
-    pub(crate) bytes_from_origin: u64,
-    pub(crate) bytes_wasted: u64,
-    /// Requests whose first byte came, and how long that took on average.
-    pub(crate) first_bytes: u64,
-    pub(crate) first_byte_mean_us: Option<u64>,
-    /// Waits of more than 100 ms by readers that were being served.
-    pub(crate) stalls: u64,
-    pub(crate) stalled_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,30 +331,6 @@ impl From<&Moment> for MomentReport {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl LevelReport {
-    pub(crate) fn all(statistics: &Statistics) -> Vec<Self> {
-        let levels = Priority::ALL.into_iter().zip(&statistics.levels);
-        levels
-            .map(|(level, counted)| Self::new(level, counted))
-            .collect()
-    }
-
-    fn new(level: Priority, counted: &LevelStatistics) -> Self {
-        let nanos = counted.first_byte_nanos;
-        Self {
-            level: level.to_string(),
-            bytes_from_origin: counted.bytes_from_origin,
-            bytes_wasted: counted.bytes_wasted,
-            first_bytes: counted.first_byte_count,
-            first_byte_mean_us: nanos
-                .checked_div(counted.first_byte_count)
-                .map(|mean| mean / 1_000),
-            stalls: counted.stalls,
-            stalled_ms: counted.stall_nanos / 1_000_000,
-        }
-    }
 }
 
 impl ActivityReport {

@@ -171,8 +171,7 @@ fn in_all(played: &[Played]) -> u64 {
 
 /// Nobody tells the scheduler a rate: it has to be shown by pauses, and a player on a line that others share may
 /// never come to one. The bars are a little above what was measured: 1403, 3724 and 2498 ‰ of the optimum, 163 ‰ of
-/// waste. They keep it from getting worse, and are those of the plain run: where nobody knows the rates, a few workloads
-/// more make a tenth.
+/// waste. They keep it from getting worse.
 #[test]
 fn random_workloads() {
     let played = play("random", Workload::random);
@@ -180,15 +179,18 @@ fn random_workloads() {
     let alone = |one: &&Played| one.workload.players() == 1;
     let worst = played.iter().filter(alone).map(Played::excess).max();
     eprintln!("  one player: at worst {worst:?} ms beyond the optimum");
-    if seeds() != SEEDS {
-        return;
-    }
-    let waited = Spread::of(&played, Played::waited);
-    assert!(waited.median <= 1_450, "{}", waited.median);
-    assert!(waited.p90 <= 3_900, "{}", waited.p90);
-    assert!(in_all(&played) <= 2_600, "{}", in_all(&played));
+    // Of more workloads than the plain run has, those that nobody could know anything of weigh differently.
+    let bars = if seeds() == SEEDS {
+        (1_450, 3_900, 2_600, 175)
+    } else {
+        (1_700, 5_400, 3_000, 200)
+    };
+    let (waited, all) = (Spread::of(&played, Played::waited), in_all(&played));
+    assert!(waited.median <= bars.0, "{}", waited.median);
+    assert!(waited.p90 <= bars.1, "{}", waited.p90);
+    assert!(all <= bars.2, "{all}");
     let wasted = Spread::of(&played, Played::wasted);
-    assert!(wasted.median <= 175, "{}", wasted.median);
+    assert!(wasted.median <= bars.3, "{}", wasted.median);
 }
 
 /// The same films, each with its rate in its header, as nearly all have. Measured were 1183 and 1884 ‰ of the
