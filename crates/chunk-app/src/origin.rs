@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use chunk_core::{CacheKey, DEFAULT_SIGNATURE_PARAMETERS};
 use chunk_ports::{Resource, Secret};
-use chunk_proxy::PartitionKey;
+use chunk_proxy::{PartitionKey, plain_target};
 
 use crate::access::{HeaderSource, LoginSource, beside};
 use crate::config::{Auth, OriginTable, SecretQuery};
@@ -206,7 +206,7 @@ impl Mounts {
     /// What `text`, a URL or a path as players ask for it, is at which origin.
     pub(crate) fn resource(&self, text: &str) -> Outcome<Resource> {
         let (origin, target) = self.split(text)?;
-        let target = encode(target);
+        let target = plain_target(encode(target)).map_err(Failure::usage)?;
         let key = CacheKey::new(&origin.name, &target, &origin.signature_parameters)
             .map_err(Failure::usage)?;
         let key = match &self.query_key {
@@ -241,7 +241,8 @@ impl Mounts {
         if !target.starts_with('/') {
             return None;
         }
-        CacheKey::new(origin, &encode(target), DEFAULT_SIGNATURE_PARAMETERS).ok()
+        let target = plain_target(encode(target)).ok()?;
+        CacheKey::new(origin, &target, DEFAULT_SIGNATURE_PARAMETERS).ok()
     }
 
     fn split<'a>(&self, text: &'a str) -> Outcome<(&Origin, &'a str)> {
@@ -358,6 +359,18 @@ mod tests {
         assert_eq!(by_path.key.origin(), "lib");
         let alone = mounts(&[("", "http://h/x/")]);
         assert_eq!(alone.resource("/lib/a").unwrap().key.path(), "/lib/a");
+    }
+
+    #[test]
+    fn what_a_player_told_the_proxy_is_no_part_of_a_path() {
+        let plain = named().resource("/lib/a.mkv?t=1").unwrap();
+        let told = named()
+            .resource("/lib/a.mkv?chunkd-rate=8Mbit/s&t=1")
+            .unwrap();
+        assert_eq!(told.key, plain.key);
+        assert_eq!(told.target.expose(), "/a.mkv?t=1");
+        let refused = named().resource("/lib/a.mkv?chunkd-rate=zz").unwrap_err();
+        assert!(refused.to_string().contains("20Mbit/s"), "{refused}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use chunk_ports::{
 use futures_util::TryStreamExt as _;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{Accepted, Head, is_media_path, refused};
 use crate::body::CheckedBody;
@@ -120,7 +120,7 @@ impl ChunkFetcher for HttpFetcher {
         let media_expected = is_media_path(stable.url.path());
         let mut range = request::fields(request.wanted, &request.condition)?;
         let own_fields = origin.own_fields(&request.resource);
-        let permit = permit(origin).await?;
+        let permit = permit(&origin.slots).await?;
 
         let asked = origin.asked(&stable, &request.resource);
         let remembered = match request.condition {
@@ -210,10 +210,9 @@ impl ChunkFetcher for HttpFetcher {
 }
 
 /// One of the origin's connections, once one is free.
-pub(crate) async fn permit(origin: &Origin) -> Result<OwnedSemaphorePermit, FetchError> {
-    let slots = Arc::clone(&origin.slots);
+pub(crate) async fn permit(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, FetchError> {
     // Nothing closes the semaphore.
-    slots
+    Arc::clone(slots)
         .acquire_owned()
         .await
         .map_err(|closed| FetchError::Unreachable(Box::new(closed)))

@@ -76,7 +76,8 @@ impl OriginForward for HttpFetcher {
         let passed = allowed(&request.headers, REQUEST_FIELDS);
         fields.extend(passed);
         fields.remove(RANGE);
-        let permit = permit(origin).await?;
+        let turn = permit(&origin.passing).await?;
+        let slot = permit(&origin.slots).await?;
         let target = place.target();
         let body = Upload::new(request.body);
         // No limit to the head's time: a long upload comes before it.
@@ -97,12 +98,13 @@ impl OriginForward for HttpFetcher {
             status: answer.head.status.as_u16(),
             headers,
             body: CheckedBody::stream(
-                answer
-                    .body
-                    .map_err(|error| within_body(error, Side::Origin)),
+                answer.body.map_err(move |error| {
+                    let _until_the_end = &turn;
+                    within_body(error, Side::Origin)
+                }),
                 promised,
                 origin.config.progress_timeout,
-                permit,
+                slot,
             ),
         })
     }

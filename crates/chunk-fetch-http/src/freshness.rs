@@ -96,9 +96,19 @@ impl Policy {
             fields.insert(LAST_MODIFIED, value);
         }
         let verdict = self.verdict(&fields, now);
-        let is_told = self.immutable || fields.contains_key(CACHE_CONTROL);
+        let is_told = self.immutable
+            || [CACHE_CONTROL, EXPIRES]
+                .iter()
+                .any(|field| fields.contains_key(field));
+        // It stood with another cache for longer than is known here.
+        let is_old = fields.get(AGE).is_some_and(|age| age.as_bytes() != b"0");
+        let fresh_for = match verdict.fresh_for {
+            told if is_told => told,
+            _ if is_old => Some(Duration::ZERO),
+            _ => None,
+        };
         Verdict {
-            fresh_for: verdict.fresh_for.filter(|_| is_told),
+            fresh_for,
             ..verdict
         }
     }
@@ -325,6 +335,26 @@ mod tests {
             immutable: true,
         };
         assert_eq!(confirmed(immutable, &[date]).fresh_for, Some(FOR_EVER));
+    }
+
+    #[test]
+    fn a_confirmation_that_has_a_time_or_an_age_says_something() {
+        let shared = Policy::default();
+        let date = ("date", "Tue, 14 Nov 2023 22:13:20 GMT");
+        for (field, seconds) in [
+            (("expires", "Tue, 14 Nov 2023 22:14:20 GMT"), 60),
+            (("expires", "Tue, 14 Nov 2023 22:00:00 GMT"), 0),
+            (("expires", "0"), 0),
+            (("age", "700"), 0),
+        ] {
+            let verdict = confirmed(shared, &[date, field]);
+            assert_eq!(
+                verdict.fresh_for,
+                Some(Duration::from_secs(seconds)),
+                "{field:?}"
+            );
+        }
+        assert_eq!(confirmed(shared, &[date, ("age", "0")]).fresh_for, None);
     }
 
     #[test]

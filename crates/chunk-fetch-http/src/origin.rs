@@ -30,6 +30,9 @@ pub(crate) struct Origin {
     pub(crate) own: Transport,
     pub(crate) elsewhere: Transport,
     pub(crate) slots: Arc<Semaphore>,
+    /// Those of them that requests may take which are passed on: how long an upload takes is its client's affair, and
+    /// whoever plays must not wait for it.
+    pub(crate) passing: Arc<Semaphore>,
     pub(crate) memo: Memo,
 }
 
@@ -70,6 +73,7 @@ impl Origin {
             own,
             elsewhere,
             slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
+            passing: Arc::new(Semaphore::new((config.max_connections / 2).max(1))),
             memo: Memo::default(),
             config,
         })

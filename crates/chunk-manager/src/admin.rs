@@ -1,5 +1,6 @@
 //! Questions and orders about entries as wholes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -103,12 +104,34 @@ impl ChunkManager {
         Ok(())
     }
 
-    /// Somebody has changed the resource at its origin: the next one to open it asks the origin first. Where a 304 could
-    /// not tell the two versions apart, it begins anew.
+    /// Somebody has changed the resource at its origin: the next one to open it, with whatever credentials, asks the
+    /// origin first. Where a 304 could not tell the two versions apart, it begins anew.
     ///
     /// # Errors
     /// [`ManagerError`].
     pub async fn invalidate(&self, key: &CacheKey) -> Result<(), ManagerError> {
+        let is_same = |other: &CacheKey| {
+            (other.origin(), other.path(), other.query()) == (key.origin(), key.path(), key.query())
+        };
+        let open = self.inner.lives().into_iter();
+        let mut keys: BTreeSet<Arc<CacheKey>> = open.map(|live| Arc::clone(&live.key)).collect();
+        // What is open does not wait for the index.
+        keys.retain(|key| is_same(key));
+        for key in &keys {
+            if let Some(live) = self.inner.live_now(key) {
+                live.invalidate();
+            }
+        }
+        let recorded = self.inner.store.entries().await?.into_iter();
+        keys.extend(recorded.map(|record| record.key).filter(|key| is_same(key)));
+        for key in keys {
+            self.invalidate_one(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for those who ask with the same credentials.
+    async fn invalidate_one(&self, key: &CacheKey) -> Result<(), ManagerError> {
         let live = self.inner.live_now(key);
         if let Some(live) = &live {
             live.invalidate();

@@ -1,6 +1,8 @@
 //! The question whether an origin still has what is cached of it: asked once at a time for each entry, by a task of its
 //! own, so that nobody who stops waiting takes the answer from those who come later.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use crate::error::OpenError;
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::pages::{self, is_page_for_media};
+use crate::validating::PATIENCE;
 use crate::writer::INDEX_WAIT;
 
 /// What came of a question.
@@ -35,6 +38,8 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     begun: Tick,
+    /// Whether anybody waits for the answer, however long it takes.
+    is_needed: Arc<AtomicBool>,
     answer: watch::Receiver<Option<Answer>>,
 }
 
@@ -53,6 +58,12 @@ impl Question {
         let answer = answered.ok().and_then(|answer| answer.clone());
         // None comes any more where the manager has ended.
         answer.unwrap_or(Answer::Untold { retry_after: None })
+    }
+
+    /// The answer, for who cannot do without it.
+    pub(crate) async fn needed_answer(&mut self) -> Answer {
+        self.is_needed.store(true, Ordering::Release);
+        self.answer().await
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -82,7 +93,11 @@ impl Inner {
     pub(crate) fn ask_about(self: &Arc<Self>, live: &Arc<Live>) -> Question {
         let begun = self.clock.now();
         let (tell, answer) = watch::channel(None);
-        let question = Question { begun, answer };
+        let question = Question {
+            begun,
+            is_needed: Arc::default(),
+            answer,
+        };
         let (known, topic, resource) = {
             let mut state = live.lock();
             if let Some(open) = state.question.as_ref().filter(|open| open.is_open()) {
@@ -167,10 +182,30 @@ impl Asking {
         request: FetchRequest,
         tell: watch::Sender<Option<Answer>>,
     ) {
-        let Some(fetcher) = inner.upgrade().map(|inner| Arc::clone(&inner.fetcher)) else {
+        let Some((fetcher, clock)) = inner
+            .upgrade()
+            .map(|inner| (Arc::clone(&inner.fetcher), Arc::clone(&inner.clock)))
+        else {
             return;
         };
-        let outcome = fetcher.fetch(request).await;
+        let mut asked = pin!(fetcher.fetch(request));
+        let mut listening = None;
+        let enough = self.question.begun + PATIENCE;
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut asked => outcome,
+            () = clock.sleep_until(enough) => {
+                if let Some(inner) = inner.upgrade() {
+                    listening = inner.reach.listen(self.live.key.origin());
+                    if listening.is_none() && !self.question.is_needed.load(Ordering::Acquire) {
+                        tell.send_replace(Some(self.left_open(&inner)));
+                        return;
+                    }
+                }
+                asked.await
+            }
+        };
+        drop(listening);
         let Some(inner) = inner.upgrade().filter(|inner| inner.check_open().is_ok()) else {
             return;
         };
@@ -183,6 +218,14 @@ impl Asking {
             self.judge(&inner, outcome).await
         };
         tell.send_replace(Some(answer));
+    }
+
+    /// The origin is silent, and there is somebody who listens to that already.
+    fn left_open(&self, inner: &Inner) -> Answer {
+        let now = inner.clock.now();
+        inner.reach.kept_waiting(self.live.key.origin(), now);
+        self.live.ask_again_at(now);
+        Answer::Untold { retry_after: None }
     }
 
     /// Whether the resource was changed after this was asked, so that the answer may be about what it was before.

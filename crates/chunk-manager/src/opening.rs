@@ -181,8 +181,8 @@ impl Inner {
             probed_end,
             purpose,
         );
-        if live.is_leaving() {
-            // It was removed while its origin was asked.
+        if live.is_leaving() || live.lock().is_superseded {
+            // It was removed, or replaced, while its origin was asked.
             return Err(ManagerError::Closed.into());
         }
         if !is_known {

@@ -1,7 +1,7 @@
 //! Which origins cannot be reached, so that those who come later need not find out for themselves.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use chunk_core::{Admission, Breaker, BreakerPolicy, Tick};
@@ -15,6 +15,8 @@ use crate::validating::PATIENCE;
 #[derive(Debug, Default)]
 pub(crate) struct Reach {
     origins: Mutex<HashMap<Box<str>, Failing>>,
+    /// By the name of the origin; held for as long as somebody listens to its silence.
+    listening: Mutex<HashMap<Box<str>, Weak<()>>>,
 }
 
 /// An origin that may be out of reach.
@@ -49,6 +51,22 @@ impl Reach {
     /// Somebody who has what it needs has waited long enough for `origin` to confirm it.
     pub(crate) fn kept_waiting(&self, origin: &str, now: Tick) {
         self.change(origin, |failing| failing.confirmations.failed(now));
+    }
+
+    /// Lets one question that nobody waits for any more wait on for `origin`, so that it is heard when it is back; `None`
+    /// while another one does. The others would take up connections that those need who have nothing.
+    pub(crate) fn listen(&self, origin: &str) -> Option<Arc<()>> {
+        let mut all = self
+            .listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, listening| listening.strong_count() > 0);
+        if all.contains_key(origin) {
+            return None;
+        }
+        let listening = Arc::new(());
+        all.insert(origin.into(), Arc::downgrade(&listening));
+        Some(listening)
     }
 
     /// Returns whether an origin has come back.

@@ -73,7 +73,7 @@ impl Inner {
         }
         if need == Need::Origin {
             // Whoever needs its bytes as well waits for it anyway.
-            return self.ask_about(live).answer().await.or_as_it_is();
+            return self.ask_about(live).needed_answer().await.or_as_it_is();
         }
         let mut question = match live.question() {
             Some(question) => question,
@@ -95,8 +95,15 @@ impl Inner {
                 self.reach.kept_waiting(live.key.origin(), enough);
                 // Its answer counts for whoever comes after it, and nobody waits for it any more.
                 live.ask_again_at(enough);
-                tracing::warn!(key = %live.key, "the origin takes long to confirm the cached file; it is served as it is");
-                Ok(Validation::Same)
+                // It may have been changed meanwhile, or replaced.
+                match live.standing(self.clock.unix_seconds()) {
+                    Standing::Settled(validation) => Ok(validation),
+                    Standing::MustBeConfirmed => self.validate_for_certain(live, need).await,
+                    Standing::MayBeStale => {
+                        tracing::warn!(key = %live.key, "the origin takes long to confirm the cached file; it is served as it is");
+                        Ok(Validation::Same)
+                    }
+                }
             }
         }
     }
@@ -115,7 +122,7 @@ impl Inner {
             let retry_after = Some(retry_after);
             return Err(OpenError::Unconfirmed { retry_after });
         }
-        self.ask_about(live).answer().await.or_not_at_all()
+        self.ask_about(live).needed_answer().await.or_not_at_all()
     }
 
     /// Asks while what is here is served, and nobody waits for the answer.

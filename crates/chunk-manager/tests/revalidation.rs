@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chunk_core::{ChunkSize, Tick};
 use chunk_manager::{ChunkManager, First, TokioClock};
-use chunk_ports::{Clock, StoreWrite};
+use chunk_ports::{Clock, Resource, StoreWrite};
 use chunk_testkit::fetcher::ScriptedFetcher;
 use chunk_testkit::origin::{Fault, OriginObject, When};
 use support::*;
@@ -321,5 +321,40 @@ async fn what_may_no_longer_be_kept_goes_though_it_is_the_same() {
         drop(opened);
         sleep(Duration::from_secs(5)).await;
         assert_eq!(rig.bytes.generations().await.unwrap(), [], "{said}");
+    }
+}
+
+/// RFC 9111, 4.4: what changes is the target, whoever may read it.
+#[tokio::test(start_paused = true)]
+async fn what_one_has_changed_is_asked_about_by_those_with_other_credentials() {
+    let setup = setup(MIB);
+    setup
+        .world
+        .put(OriginObject::new(FILM, MIB).header("Cache-Control", "max-age=3600"));
+    let others = {
+        let resource = resource(FILM);
+        let key = (*resource.key).clone().with_partition("other");
+        Resource::new(Arc::new(key), resource.target)
+    };
+    let whole = First::Span {
+        start: 0,
+        end: None,
+    };
+    for is_open in [true, false] {
+        let rig = setup.start().await;
+        let mut opened = rig.manager.open(others.clone(), whole).await.unwrap();
+        read_to_end(&mut opened.reader, 1).await;
+        let rig = if is_open {
+            rig
+        } else {
+            drop(opened);
+            rig.manager.shutdown().await;
+            setup.start().await
+        };
+        rig.world.journal().clear();
+        rig.manager.invalidate(&key(FILM)).await.unwrap();
+        drop(rig.manager.open(others.clone(), whole).await.unwrap());
+        assert_eq!(rig.world.journal().requests_of(FILM), 1, "{is_open}");
+        rig.manager.shutdown().await;
     }
 }

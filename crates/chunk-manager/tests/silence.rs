@@ -94,6 +94,33 @@ async fn fault13_a_silent_origin_holds_up_what_is_cached_once_and_shortly() {
     }
 }
 
+/// An origin has so many connections, and a question that nobody waits for must not keep one from a player.
+#[tokio::test(start_paused = true)]
+async fn fault13_of_many_questions_to_a_silent_origin_one_waits_on() {
+    let names: Vec<String> = (0..40).map(|n| format!("{n}.mkv")).collect();
+    let setup = setup(MIB);
+    let rig = setup.start().await;
+    for name in &names {
+        setup.world.put(OriginObject::new(name, MIB));
+        read_named(&rig.manager, name, 1).await;
+    }
+    rig.manager.shutdown().await;
+    let rig = setup.start().await;
+    for name in &names {
+        rig.world.fault(name, When::Always, Fault::StallBeforeHead);
+    }
+    let mut viewers = tokio::task::JoinSet::new();
+    for name in names {
+        let manager = rig.manager.clone();
+        viewers.spawn(async move { read_named(&manager, &name, 1).await });
+    }
+    for took in viewers.join_all().await {
+        assert!(took <= Duration::from_millis(2_100), "{took:?}");
+    }
+    sleep(Duration::from_millis(10)).await; // why: virtual time, the origin notices that they left
+    assert_eq!(rig.world.journal().in_flight(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault13_what_a_slow_origin_says_in_the_end_counts() {
     for version in [1, 2] {
@@ -218,6 +245,23 @@ async fn fault13_what_must_be_confirmed_is_never_served_unconfirmed() {
         }
         rig.manager.shutdown().await;
         setup.world.mend_line();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_changed_while_somebody_waits_for_a_confirmation_is_not_served_as_it_was() {
+    for is_begun_anew in [false, true] {
+        let rig = both_cached().await.start().await;
+        rig.world.fault(FILM, When::Next, Fault::StallBeforeHead);
+        let manager = rig.manager.clone();
+        let viewer = tokio::spawn(async move { read_named(&manager, FILM, 2).await });
+        sleep(Duration::from_millis(500)).await; // why: virtual time, the question is on its way
+        rig.world.set_version(FILM, 2);
+        rig.manager.invalidate(&key(FILM)).await.unwrap();
+        if is_begun_anew {
+            read_named(&rig.manager, FILM, 2).await;
+        }
+        viewer.await.unwrap();
     }
 }
 

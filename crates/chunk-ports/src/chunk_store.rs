@@ -170,9 +170,17 @@ impl Freshness {
     /// What it is after an answer at `now_unix`. What that says nothing of is as it was (RFC 9111, 3.2).
     #[must_use]
     pub fn told(self, verdict: &Verdict, now_unix: i64) -> Self {
+        let before = self.fresh_until_unix.saturating_sub(self.validated_unix);
         let fresh_for = match verdict.fresh_for {
-            Some(fresh_for) => i64::try_from(fresh_for.as_secs()).unwrap_or(i64::MAX),
-            None => self.fresh_until_unix.saturating_sub(self.validated_unix),
+            Some(fresh_for) => {
+                let fresh_for = i64::try_from(fresh_for.as_secs()).unwrap_or(i64::MAX);
+                // Only what is said of caching itself gives more time than there was.
+                match verdict.must_revalidate {
+                    None if self.validated_unix != 0 => fresh_for.min(before),
+                    _ => fresh_for,
+                }
+            }
+            None => before,
         };
         Self {
             validated_unix: now_unix,
@@ -368,7 +376,12 @@ mod tests {
             fresh_until_unix: 160,
             must_revalidate: true,
         };
-        for (seconds, until) in [(None, 1_060), (Some(5), 1_005), (Some(0), 1_000)] {
+        for (seconds, until) in [
+            (None, 1_060),
+            (Some(5), 1_005),
+            (Some(0), 1_000),
+            (Some(90), 1_060),
+        ] {
             let expected = Freshness {
                 validated_unix: 1_000,
                 fresh_until_unix: until,

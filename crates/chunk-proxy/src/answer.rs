@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use chunk_core::CacheKey;
 use chunk_manager::{First, OpenError};
 use chunk_ports::{OriginForward, Resource};
 use http::header::{ALLOW, CONNECTION};
@@ -251,18 +252,21 @@ impl Answerer {
         let Some(origin) = &self.forward else {
             return Err(Refusal::method(self.methods()));
         };
-        let safe = forward::is_safe(request.method());
-        let key = Arc::clone(&resource.key);
-        let response = forward::forward(origin.as_ref(), request, resource).await?;
-        let succeeded = response.status().is_success() || response.status().is_redirection();
-        // RFC 9111, 4.4.
-        if !safe
-            && succeeded
-            && let Err(error) = self.source.invalidate(&key).await
-        {
-            tracing::debug!(%error, key = %key, "not invalidated");
+        let mut doubt = Doubt {
+            source: Arc::clone(&self.source),
+            key: Arc::clone(&resource.key),
+            is_open: !forward::is_safe(request.method()),
+        };
+        let forwarded = forward::forward(origin.as_ref(), request, resource).await;
+        let has_changed = match &forwarded {
+            Ok(response) => response.status().is_success() || response.status().is_redirection(),
+            Err(failed) => failed.may_have_arrived,
+        };
+        if has_changed {
+            doubt.settle().await;
         }
-        Ok(response)
+        doubt.is_open = false;
+        forwarded.map_err(|failed| failed.refusal)
     }
 
     const fn methods(&self) -> &'static str {
@@ -278,6 +282,42 @@ impl Answerer {
         let mut headers = HeaderMap::new();
         headers.insert(ALLOW, allowed);
         response(StatusCode::NO_CONTENT, headers, Body::empty())
+    }
+}
+
+/// What a request under way may change (RFC 9111, 4.4). Where its client leaves before the answer, nobody will ever know
+/// whether it did.
+struct Doubt {
+    source: Arc<dyn Source>,
+    key: Arc<CacheKey>,
+    is_open: bool,
+}
+
+impl Doubt {
+    /// What is cached is asked about before it is given out again.
+    async fn settle(&mut self) {
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
+        if let Err(error) = self.source.invalidate(&self.key).await {
+            tracing::debug!(%error, key = %self.key, "not invalidated");
+        }
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if self.is_open {
+            let mut left = Self {
+                source: Arc::clone(&self.source),
+                key: Arc::clone(&self.key),
+                is_open: true,
+            };
+            runtime.spawn(async move { left.settle().await });
+        }
     }
 }
 

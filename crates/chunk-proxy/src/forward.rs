@@ -19,12 +19,19 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use crate::body::Body;
 use crate::refusal::Refusal;
 
+/// Why there is no answer.
+pub(crate) struct Failed {
+    pub(crate) refusal: Refusal,
+    /// Whether the origin may have done what it was asked to.
+    pub(crate) may_have_arrived: bool,
+}
+
 /// Passes `request` on and its answer back.
 pub(crate) async fn forward<B>(
     origin: &dyn OriginForward,
     request: Request<B>,
     resource: Resource,
-) -> Result<Response<Body>, Refusal>
+) -> Result<Response<Body>, Failed>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -50,14 +57,29 @@ where
         headers,
         body,
     };
-    match origin.forward(forwarded).await {
-        Ok(answer) => answer_back(answer),
+    let (refusal, may_have_arrived) = match origin.forward(forwarded).await {
+        Ok(answer) => match answer_back(answer) {
+            Ok(response) => return Ok(response),
+            Err(refusal) => (refusal, true),
+        },
         // Whatever the origin made of half a body, it is not to blame.
-        Err(_) if is_broken.load(Ordering::Acquire) => Err(Refusal::bad_request(
-            "the request's body breaks the rules of its framing",
-        )),
-        Err(error) => Err(refusal(&error)),
-    }
+        Err(_) if is_broken.load(Ordering::Acquire) => {
+            let broken = "the request's body breaks the rules of its framing";
+            // An origin that saw no end of it takes it for no request (RFC 9112, 8).
+            (Refusal::bad_request(broken), false)
+        }
+        Err(error) => {
+            let was_kept = matches!(
+                error,
+                FetchError::NoConnection(_) | FetchError::Forbidden { .. }
+            );
+            (refusal(&error), !was_kept)
+        }
+    };
+    Err(Failed {
+        refusal,
+        may_have_arrived,
+    })
 }
 
 /// Whether a method asks for nothing to change (RFC 9110, 9.2.1, and the registry of methods).

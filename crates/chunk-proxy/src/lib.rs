@@ -73,3 +73,4 @@ pub use dated::while_dated;
 pub use observe::{LatencyHistogram, ProxyStatistics};
 pub use range_header::{RangeHeader, RangeSpec, Selection};
 pub use serve::Proxy;
+pub use told::{BadRate, plain_target};

@@ -12,15 +12,28 @@ use crate::structured::{self, Item};
 /// the origin is asked for and of a file's identity.
 pub(crate) const RATE_SWITCH: &str = "chunkd-rate";
 
-/// Why a switch tells no rate.
+/// Why a switch in a query tells no rate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadRate {
+#[non_exhaustive]
+pub enum BadRate {
+    /// Its value is no rate.
     #[error("{RATE_SWITCH}: {0}")]
     Unreadable(#[from] UnitError),
+    /// Its value is zero.
     #[error("{RATE_SWITCH}: a film that plays has a rate; say for example 8Mbit/s")]
     Nothing,
+    /// It stands there more than once.
     #[error("{RATE_SWITCH} stands twice; say it once")]
     Twice,
+}
+
+/// What a player asked for, without what it told the proxy in the query: what its origin is asked for, and what the
+/// file is known by.
+///
+/// # Errors
+/// A switch that would be refused a player.
+pub fn plain_target(target: String) -> Result<String, BadRate> {
+    take_rate(target).map(|(plain, _)| plain)
 }
 
 /// Takes the switch out of a target; gives back what is left, byte for byte, and the bytes a second it told.

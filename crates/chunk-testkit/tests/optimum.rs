@@ -203,9 +203,14 @@ fn random_workloads_of_known_rates() {
     });
     no_better_than_possible(&played);
     let waited = Spread::of(&played, Played::waited);
-    assert!(waited.median <= 1_250, "{}", waited.median);
-    assert!(waited.p90 <= 1_950, "{}", waited.p90);
-    assert!(in_all(&played) <= 1_480, "{}", in_all(&played));
+    let bars = if seeds() == SEEDS {
+        (1_250, 1_950, 1_480)
+    } else {
+        (1_500, 2_300, 1_700)
+    };
+    assert!(waited.median <= bars.0, "{}", waited.median);
+    assert!(waited.p90 <= bars.1, "{}", waited.p90);
+    assert!(in_all(&played) <= bars.2, "{}", in_all(&played));
 }
 
 /// The bar is the target; measured were 1075 ‰ at most with 40 workloads, 1093 with 400. Waste was 16 and 65 ‰.

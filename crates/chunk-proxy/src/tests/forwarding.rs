@@ -204,6 +204,46 @@ async fn only_success_of_an_unsafe_method_invalidates() {
     }
 }
 
+/// Why there is no answer; none where it never comes.
+type Silence = Option<fn() -> FetchError>;
+
+/// An origin that does not answer.
+#[derive(Debug)]
+struct Mute(Silence);
+
+#[async_trait]
+impl OriginForward for Mute {
+    async fn forward(&self, _: ForwardRequest) -> Result<ForwardResponse, FetchError> {
+        match self.0 {
+            Some(error) => Err(error()),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_changed_is_asked_about_though_no_answer_came() {
+    let cases: [(Silence, bool); 4] = [
+        (None, true),
+        (Some(|| FetchError::Stalled), true),
+        (Some(|| FetchError::Interrupted("cut".into())), true),
+        // Then it has changed nothing.
+        (Some(|| FetchError::NoConnection("refused".into())), false),
+    ];
+    for (answer, invalidates) in cases {
+        let film = Film::new(100);
+        let config = ProxyConfig::new(vec![Mount::unnamed()]);
+        let origin = Arc::new(Mute(answer));
+        let proxy = Proxy::build(Arc::new(film.clone()), Some(origin), config).unwrap();
+        let mut player = Player::connect(&proxy);
+        player.ask("PUT", "/f", &[]).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await; // why: virtual time, it has been passed on
+        drop(player);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await; // why: virtual time, the client's leaving is seen
+        assert_eq!(film.journal().len(), usize::from(invalidates), "{answer:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fault43_a_page_from_elsewhere_may_change_nothing() {
     for field in [
