@@ -86,7 +86,7 @@ impl Entry {
         let meta = state.meta.as_ref()?;
         let total_len = meta.representation.total_len;
         let all = total_len.and_then(|total_len| ByteRange::try_new(0, total_len));
-        let age = now.saturating_sub(meta.freshness.validated_unix);
+        let age = age(meta.freshness.validated_unix, now);
         Some(Glance {
             revision: Revision(Arc::clone(meta)),
             total_len,
@@ -149,7 +149,7 @@ impl Entry {
     /// The time since the origin last confirmed the representation.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.seconds(|validated, _, now| now.saturating_sub(validated))
+        self.seconds(|validated, _, now| age(validated, now))
     }
 
     /// How long from its last confirmation the representation may be used without another.
@@ -230,5 +230,14 @@ impl Entry {
             .unwrap_or_default();
         let seconds = of(freshness.validated_unix, freshness.fresh_until_unix, now);
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+}
+
+/// In seconds; none since a time that has been called off.
+const fn age(validated_unix: i64, now_unix: i64) -> i64 {
+    if validated_unix == 0 {
+        0
+    } else {
+        now_unix.saturating_sub(validated_unix)
     }
 }

@@ -252,7 +252,7 @@ impl RunTask {
             accepts_ranges: accepts_ranges || fetched.representation.total_len == Some(0),
             segment_size: self.inner.segment_size(),
             nonce: nonce(),
-            freshness: Freshness::default().told(&fetched.verdict, now),
+            freshness: Freshness::of(&fetched.verdict, now),
             storable: fetched.verdict.storable,
             reuse: Reuse::Continued,
         };

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_core::{BlockMap, ByteRange, CacheKey, EntryId, GenerationId, Priority, Representation};
@@ -167,27 +168,37 @@ impl Freshness {
         }
     }
 
-    /// What it is after an answer at `now_unix`. What that says nothing of is as it was (RFC 9111, 3.2).
+    /// What it is from an answer at `now_unix` on that was the first.
+    #[must_use]
+    pub fn of(verdict: &Verdict, now_unix: i64) -> Self {
+        let lifetime = verdict.fresh_for.map_or(0, seconds);
+        Self {
+            validated_unix: now_unix,
+            fresh_until_unix: now_unix.saturating_add(lifetime),
+            must_revalidate: verdict.must_revalidate.unwrap_or(false),
+        }
+    }
+
+    /// What it is after a further answer at `now_unix`. What that says nothing of is as it was (RFC 9111, 3.2), and an
+    /// answer that says nothing of caching itself gives no more time than there was.
     #[must_use]
     pub fn told(self, verdict: &Verdict, now_unix: i64) -> Self {
         let before = self.fresh_until_unix.saturating_sub(self.validated_unix);
-        let fresh_for = match verdict.fresh_for {
-            Some(fresh_for) => {
-                let fresh_for = i64::try_from(fresh_for.as_secs()).unwrap_or(i64::MAX);
-                // Only what is said of caching itself gives more time than there was.
-                match verdict.must_revalidate {
-                    None if self.validated_unix != 0 => fresh_for.min(before),
-                    _ => fresh_for,
-                }
-            }
-            None => before,
+        let lifetime = match (verdict.fresh_for, verdict.must_revalidate) {
+            (None, _) => before,
+            (Some(told), None) => seconds(told).min(before),
+            (Some(told), Some(_)) => seconds(told),
         };
         Self {
             validated_unix: now_unix,
-            fresh_until_unix: now_unix.saturating_add(fresh_for),
+            fresh_until_unix: now_unix.saturating_add(lifetime),
             must_revalidate: verdict.must_revalidate.unwrap_or(self.must_revalidate),
         }
     }
+}
+
+fn seconds(lifetime: Duration) -> i64 {
+    i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// One segment's row: what is recorded of it, with a checksum for every recorded block.
@@ -357,8 +368,6 @@ impl ChunkStoreError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -390,6 +399,8 @@ mod tests {
             assert_eq!(told(before, seconds), expected);
         }
         // What was changed is asked about each time until something is said of it.
-        assert_eq!(told(before.invalidated(), None).fresh_until_unix, 1_000);
+        for seconds in [None, Some(3_600)] {
+            assert_eq!(told(before.invalidated(), seconds).fresh_until_unix, 1_000);
+        }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn take_rate(target: String) -> Result<(String, Option<u64>), BadRate
         .split('&')
         .filter(|pair| value_of(pair).is_none())
         .collect();
-    let left = if others.is_empty() {
+    let left = if others.iter().all(|pair| pair.is_empty()) {
         path.to_owned()
     } else {
         format!("{path}?{}", others.join("&"))
@@ -125,6 +125,7 @@ mod tests {
     fn the_switch_is_taken_out_and_the_rest_stays_as_it_was() {
         for (target, left) in [
             ("/a.mkv?chunkd-rate=8Mbit/s", "/a.mkv"),
+            ("/a.mkv?&chunkd-rate=8Mbit/s", "/a.mkv"),
             (
                 "/a.mkv?x=1&chunkd-rate=8Mbit%2fs&y=%2F+",
                 "/a.mkv?x=1&y=%2F+",

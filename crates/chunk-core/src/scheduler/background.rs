@@ -1,9 +1,9 @@
 //! Limits for what nobody waits for.
 //!
 //! Readers that yield to all others, explicit requests of medium and low priority, and what is fetched after them,
-//! may be given a rate, in all and for each origin. A bucket for each limit fills at that rate; a run may read as far as it is filled, and is held
-//! once it is empty, until a block fits in again. On a metered line such work rests altogether, but for
-//! these readers, whose clients wait.
+//! may be given a rate, in all and for each origin. A bucket for each limit fills at that rate; a run may read as far
+//! as it is filled, and is held once it is empty, until a block fits in again. On a metered line such work rests
+//! altogether, but for these readers, whose clients wait.
 //!
 //! ```text
 //! bucket   min(rate · time since, max(rate / 4 s⁻¹, 128 KiB)) − bytes received

@@ -81,8 +81,8 @@ impl Transport {
             match send(&mut line, request).await {
                 Ok(answer) => {
                     if is_upload {
-                        // What is left of it goes up whether or not the answer is read, for as long as the client
-                        // sends it. The connection is not used again.
+                        // What is left of it goes up whether or not the answer is read, until that has ended. The
+                        // connection is not used again.
                         line.drive_apart();
                     }
                     let (head, body) = answer.into_parts();
