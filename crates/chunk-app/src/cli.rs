@@ -155,7 +155,8 @@ pub(crate) struct Cache {
     /// How far ahead of each player to fetch [default: 30s]
     #[arg(long, value_name = "DURATION", env = "CHUNKD_READ_AHEAD")]
     pub(crate) read_ahead: Option<Span>,
-    /// The most the cache may hold, or `none` [default: 50GiB]
+    /// The most bytes of files the cache may hold, or `none`; what a file system adds to each file (8 KiB on ext4) comes
+    /// on top [default: 50GiB]
     #[arg(long, value_name = "SIZE", env = "CHUNKD_MAX_SIZE")]
     pub(crate) max_size: Option<Cap>,
     /// The room to leave free on the disk [default: 5GiB]
