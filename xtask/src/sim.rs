@@ -1,7 +1,8 @@
 //! `cargo xtask sim [--seeds N]`: the scheduler on random workloads, against the least waiting that is possible.
 //!
-//! First an hour of playback with seeks, which has to take less than a second and to replay. The test that does it asserts its bars on the few workloads a test run has time for; here it plays many, in a
-//! release build, and shows how they went.
+//! First an hour of playback with seeks, which has to take less than a second and to replay. The test that plays the
+//! workloads asserts its bars on the few that a test run has time for; here it plays many, in a release build, and
+//! shows how they went.
 
 use anyhow::{Context, Result, bail};
 

@@ -73,7 +73,10 @@ impl Inner {
         }
         if need == Need::Origin {
             // Whoever needs its bytes as well waits for it anyway.
-            return self.ask_about(live).needed_answer().await.or_as_it_is();
+            return match self.ask_about(live).needed_answer().await {
+                Answer::Untold { .. } => self.as_it_stands(live, need).await,
+                told => told.or_as_it_is(),
+            };
         }
         let mut question = match live.question() {
             Some(question) => question,
@@ -90,21 +93,31 @@ impl Inner {
         let enough = question.begun() + PATIENCE;
         tokio::select! {
             biased;
-            answer = question.answer() => answer.or_as_it_is(),
+            answer = question.answer() => match answer {
+                Answer::Untold { .. } => {}
+                told => return told.or_as_it_is(),
+            },
             () = self.clock.sleep_until(enough) => {
                 self.reach.kept_waiting(live.key.origin(), enough);
                 // Its answer counts for whoever comes after it, and nobody waits for it any more.
                 live.ask_again_at(enough);
-                // It may have been changed meanwhile, or replaced.
-                match live.standing(self.clock.unix_seconds()) {
-                    Standing::Settled(validation) => Ok(validation),
-                    Standing::MustBeConfirmed => self.validate_for_certain(live, need).await,
-                    Standing::MayBeStale => {
-                        tracing::warn!(key = %live.key, "the origin takes long to confirm the cached file; it is served as it is");
-                        Ok(Validation::Same)
-                    }
-                }
+                tracing::warn!(key = %live.key, "the origin takes long to confirm the cached file");
             }
+        }
+        self.as_it_stands(live, need).await
+    }
+
+    /// No answer told anything. What is here may have been changed or replaced since the question was put; else it is
+    /// given out as it is.
+    async fn as_it_stands(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        need: Need,
+    ) -> Result<Validation, OpenError> {
+        match live.standing(self.clock.unix_seconds()) {
+            Standing::Settled(validation) => Ok(validation),
+            Standing::MustBeConfirmed => self.validate_for_certain(live, need).await,
+            Standing::MayBeStale => Ok(Validation::Same),
         }
     }
 
