@@ -60,6 +60,24 @@ impl Guard {
         Ok(())
     }
 
+    /// Waits until the program has said something in particular.
+    pub(crate) fn wait_for_words(&mut self, words: &str, limit: Duration) -> Result<()> {
+        let said = wait_until(limit, || {
+            Ok(fs::read_to_string(&self.log)?.contains(words) || self.child.try_wait()?.is_some())
+        })?;
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}: {}", self.name, self.last_words());
+        }
+        if !said {
+            bail!(
+                "{} does not say `{words}`: {}",
+                self.name,
+                self.last_words()
+            );
+        }
+        Ok(())
+    }
+
     /// Ends the program at once, as `kill -9` does.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;

@@ -56,6 +56,17 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
         .into())
 }
 
+impl Serving {
+    /// Waits until it serves. It listens before that, so that nobody is refused while the index is opened; who
+    /// measures what comes after is not to measure the start.
+    pub(crate) fn started(mut self) -> Result<Self> {
+        let address = self.address.to_string();
+        self.guard
+            .wait_for_words(&address, Duration::from_secs(20))?;
+        Ok(self)
+    }
+}
+
 impl Chunkd {
     /// A program with an own cache and log below `folder`.
     pub(crate) fn new(program: &Path, folder: &Path) -> Self {

@@ -33,7 +33,8 @@ pub trait ChunkStore: Send + Sync + Debug + 'static {
     /// The entry with this key.
     async fn entry(&self, key: &CacheKey) -> Result<Option<EntryRecord>, ChunkStoreError>;
 
-    /// The entry with this key, made now if there is none.
+    /// The entry with this key, made now if there is none. One that was made and of which nothing else was
+    /// written since may be taken by a power cut, its id with it: whoever opens a file waits for this.
     async fn ensure_entry(
         &self,
         key: &CacheKey,

@@ -40,8 +40,9 @@
 //!
 //! # Durability
 //! What was committed survives the end of the process. After a power cut the last commits may be
-//! missing, whole and in order, unless [`Durability::PowerCut`] is asked for; the numbers of entries and
-//! generations are synced in either case, so that none is ever given twice.
+//! missing, whole and in order, unless [`Durability::PowerCut`] is asked for; the numbers of
+//! generations, which name files, are synced in either case, so that none is ever given twice. An entry of which nothing
+//! else was committed is synced in neither: somebody waits for it, and nothing refers to it that would outlast it.
 #![forbid(unsafe_code)]
 
 mod batch;

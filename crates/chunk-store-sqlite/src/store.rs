@@ -145,7 +145,9 @@ impl SqliteChunkStore {
     ) -> Result<EntryRecord, ChunkStoreError> {
         let mut writing = self.write().await;
         loop {
-            let writer = writing.begin(Durability::PowerCut).await?;
+            // Who opens a film waits for this, and what refers to the entry is committed after it: a power cut takes
+            // the entry only with all of that.
+            let writer = writing.begin_exactly(Durability::ProcessCrash).await?;
             let outcome = add_entry(writer, key, now_unix).await;
             let outcome = writer.end(outcome).await;
             if !writing.has_more_room_after(&outcome, For::NewFiles) {
@@ -301,13 +303,20 @@ struct Writing<'a> {
 impl Writing<'_> {
     /// Begins a transaction that survives `durability`, or what the store was opened with, if that is more.
     async fn begin(&mut self, durability: Durability) -> Result<&mut Connection, ChunkStoreError> {
+        let durability = match self.store.durability {
+            Durability::ProcessCrash => durability,
+            Durability::PowerCut => Durability::PowerCut,
+        };
+        self.begin_exactly(durability).await
+    }
+
+    /// Begins a transaction that survives `durability`, whatever the store was opened with.
+    async fn begin_exactly(
+        &mut self,
+        durability: Durability,
+    ) -> Result<&mut Connection, ChunkStoreError> {
         let writer = self.guard.as_mut().ok_or_else(closed)?;
-        writer
-            .begin(match self.store.durability {
-                Durability::ProcessCrash => durability,
-                Durability::PowerCut => Durability::PowerCut,
-            })
-            .await?;
+        writer.begin(durability).await?;
         Ok(writer)
     }
 

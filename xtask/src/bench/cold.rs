@@ -92,7 +92,7 @@ const CASES: [Case; 6] = [
 /// Runs all cases against one chunkd; every object is cold when its case begins.
 pub(super) fn measure(chunkd: &Chunkd) -> Result<Vec<Row>> {
     let origin = Origin::start(LENGTH, ROUND_TRIP, Rate::PerConnection(RATE))?;
-    let serving = chunkd.serve(origin.address)?;
+    let serving = chunkd.serve(origin.address)?.started()?;
     let bench = Bench {
         server: serving.address,
         origin,

@@ -35,7 +35,7 @@ pub(super) fn measure(chunkd: &Chunkd) -> Result<Vec<Row>> {
 
 fn seeks(chunkd: &Chunkd) -> Result<Row> {
     let origin = Origin::start(FILM, DELAY, Rate::Shared(RATE))?;
-    let serving = chunkd.serve(origin.address)?;
+    let serving = chunkd.serve(origin.address)?.started()?;
     let mut random = Random::new(SEED);
     let (mut first_bytes, mut pictures) = (Vec::new(), Vec::new());
     // The first request opens the film and is not a seek.
@@ -77,7 +77,7 @@ fn seeks(chunkd: &Chunkd) -> Result<Row> {
 
 fn many_clients(chunkd: &Chunkd) -> Result<Row> {
     let origin = Origin::start(SHARED_FILM, DELAY, Rate::Shared(RATE))?;
-    let serving = chunkd.serve(origin.address)?;
+    let serving = chunkd.serve(origin.address)?.started()?;
     let before = origin.count();
     let get = Get {
         server: serving.address,

@@ -105,7 +105,7 @@ impl Server {
         let mut command = Command::new(program);
         let address = match kind {
             Kind::Chunkd => {
-                let serving = Chunkd::new(program, folder).serve(origin)?;
+                let serving = Chunkd::new(program, folder).serve(origin)?.started()?;
                 return Ok((serving.address, serving.guard));
             }
             Kind::NginxStatic | Kind::NginxSlice | Kind::Varnish => free_address()?,

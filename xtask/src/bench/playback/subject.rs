@@ -114,7 +114,9 @@ impl Subject {
             }
             Kind::Chunkd => {
                 let chunkd = Chunkd::new(&self.program, folder);
-                let serving = chunkd.serve_with(origin, &["--chunk-size", chunk_size])?;
+                let serving = chunkd
+                    .serve_with(origin, &["--chunk-size", chunk_size])?
+                    .started()?;
                 return Ok(Serving {
                     address: serving.address,
                     chunkd: Some(chunkd),
