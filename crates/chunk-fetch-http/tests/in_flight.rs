@@ -16,9 +16,9 @@ const LEN: u64 = 64 << 20;
 /// What is read at full speed, by which the kernel's own window grows.
 const BURST: u64 = 32 << 20;
 
-/// What may be on its way unread: the window, about 250 KB at this rate and half a megabyte where the machine
+/// What may be on its way unread: the window, half a megabyte at this rate and a whole one where the machine
 /// is busy, and the origin's own buffer. Measured with the kernel's own window: 2.8 to 3.5 MB.
-const UNREAD: u64 = 1 << 20;
+const UNREAD: u64 = 2 << 20;
 
 /// An origin with a small buffer of its own, and a body of its film.
 async fn film() -> (ScriptedOrigin, BodyStream) {

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use url::Url;
 
 use super::WireError;
-use super::socket::{BoundedSocket, Bytestream};
+use super::socket::{BoundedSocket, Bytestream, Peer};
 use crate::lookup::{NotPublic, Resolver};
 use crate::redirect::literal;
 
@@ -31,7 +31,7 @@ pub(crate) struct Connector {
 /// A new connection.
 pub(crate) struct Connected {
     pub(crate) stream: Box<dyn Bytestream>,
-    pub(crate) socket: Arc<TcpStream>,
+    pub(crate) peer: Arc<Peer>,
 }
 
 impl Connector {
@@ -44,8 +44,9 @@ impl Connector {
 
     async fn connect_at_last(&self, url: &Url) -> Result<Connected, WireError> {
         let addresses = self.addresses(url).await?;
-        let socket = Arc::new(first(addresses).await.map_err(WireError::Connect)?);
-        let bounded = BoundedSocket::new(Arc::clone(&socket));
+        let socket = first(addresses).await.map_err(WireError::Connect)?;
+        let peer = Arc::new(Peer::new(socket));
+        let bounded = BoundedSocket::new(Arc::clone(&peer));
         let stream: Box<dyn Bytestream> = if url.scheme() == "https" {
             let name = server_name(url).map_err(WireError::Tls)?;
             let connector = TlsConnector::from(Arc::clone(&self.tls));
@@ -54,7 +55,7 @@ impl Connector {
         } else {
             Box::new(bounded)
         };
-        Ok(Connected { stream, socket })
+        Ok(Connected { stream, peer })
     }
 
     /// Where the host is. These addresses are the ones connected to, so that no second lookup can give

@@ -115,7 +115,7 @@ impl Transport {
             .max_headers(MAX_FIELDS)
             .handshake(TokioIo::new(connected.stream))
             .await?;
-        Ok(Line::new(requests, driver, connected.socket))
+        Ok(Line::new(requests, driver, connected.peer))
     }
 }
 
@@ -218,7 +218,12 @@ impl Stream for WireBody {
             }
         }
         match ready!(polled) {
-            Some(Ok(bytes)) => Poll::Ready(Some(Ok(bytes))),
+            Some(Ok(bytes)) => {
+                if let Some(line) = &this.line {
+                    line.expects(this.len().unwrap_or(0));
+                }
+                Poll::Ready(Some(Ok(bytes)))
+            }
             Some(Err(error)) => {
                 this.line = None;
                 Poll::Ready(Some(Err(error.into())))

@@ -6,6 +6,7 @@
 
 mod connect;
 mod exchange;
+mod gather;
 mod options;
 mod pool;
 mod socket;

@@ -46,6 +46,19 @@ pub(crate) fn admit(_socket: &TcpStream, _bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Has nobody woken for fewer bytes than this, but where the window is full or the peer has ended.
+#[cfg(target_os = "linux")]
+pub(crate) fn wake_at(socket: &TcpStream, bytes: usize) -> io::Result<()> {
+    let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+    set(socket, uapi::c::SOL_SOCKET, uapi::c::SO_RCVLOWAT, bytes)
+}
+
+/// Each packet wakes.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn wake_at(_socket: &TcpStream, _bytes: usize) -> io::Result<()> {
+    Ok(())
+}
+
 /// How long a byte takes there and back: the shortest time that an acknowledgement took, and what it takes
 /// at present until bytes answer an acknowledgement. Smoothed times of our own requests would count an
 /// origin's delayed acknowledgements.

@@ -12,12 +12,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use url::Url;
 
-use super::socket::{Bytestream, is_quiet};
+use super::socket::{Bytestream, Peer};
 use super::upload::Upload;
 
 /// An idle connection is not used again after this time: what lies between may have forgotten it.
@@ -30,7 +29,7 @@ pub(crate) type Driver = Connection<TokioIo<Box<dyn Bytestream>>, Upload>;
 pub(crate) struct Line {
     requests: SendRequest<Upload>,
     driving: Driving,
-    socket: Arc<TcpStream>,
+    peer: Arc<Peer>,
 }
 
 /// Who reads and writes a connection.
@@ -44,16 +43,17 @@ enum Driving {
 }
 
 impl Line {
-    pub(crate) fn new(
-        requests: SendRequest<Upload>,
-        driver: Driver,
-        socket: Arc<TcpStream>,
-    ) -> Self {
+    pub(crate) fn new(requests: SendRequest<Upload>, driver: Driver, peer: Arc<Peer>) -> Self {
         Self {
             requests,
             driving: Driving::Here(Box::pin(driver)),
-            socket,
+            peer,
         }
+    }
+
+    /// So many bytes of the answer are still to come.
+    pub(crate) fn expects(&self, bytes: u64) {
+        self.peer.expects(bytes);
     }
 
     /// Begins to send `request`.
@@ -94,7 +94,7 @@ impl Line {
     fn is_usable(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         matches!(self.driving, Driving::Here(_))
-            && is_quiet(&self.socket)
+            && self.peer.is_quiet()
             && self.drive(&mut cx).is_pending()
             && matches!(self.requests.poll_ready(&mut cx), Poll::Ready(Ok(())))
     }
