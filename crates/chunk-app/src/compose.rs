@@ -182,12 +182,19 @@ pub(crate) fn proxy(
     } else {
         Cors::Allow(serve.cors.clone())
     };
-    let descriptors = Descriptors::of_this_process(mounts.len())?;
+    let clients = Descriptors::of_this_process(mounts.len())?.clients;
+    if clients < serve.max_connections {
+        tracing::warn!(
+            "this process may have too few files and connections open (ulimit -n) for max_connections, {}; players \
+             get {clients}",
+            serve.max_connections
+        );
+    }
     let config = ProxyConfig::new(mounts)
         .with_hosts(serve.hosts.clone())
         .with_cors(cors)
         .with_grace(serve.grace)
-        .with_max_connections(descriptors.clients.min(serve.max_connections));
+        .with_max_connections(clients.min(serve.max_connections));
     let manager = manager.clone();
     match &stores.http {
         Some(http) => {

@@ -16,7 +16,6 @@ use crate::failure::{Failure, Outcome};
 const RESERVED: usize = 32;
 
 /// More than these are of no use: the defaults of each part.
-const MOST_CLIENTS: usize = 1024;
 const MOST_SEGMENTS: usize = 256;
 const MOST_CONNECTIONS: usize = 16;
 
@@ -30,7 +29,7 @@ const LEAST: usize = 64;
 /// The parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptors {
-    /// Players at once.
+    /// Players at once: as many as there is room for, of which `max_connections` allows a part.
     pub(crate) clients: usize,
     /// Files of the byte store that stay open.
     pub(crate) segments: NonZeroUsize,
@@ -62,7 +61,7 @@ impl Descriptors {
             + segments.div_ceil(2)
             + ProxyConfig::BEYOND;
         Ok(Self {
-            clients: spare.saturating_sub(others).clamp(1, MOST_CLIENTS),
+            clients: spare.saturating_sub(others).max(1),
             segments: NonZeroUsize::MIN.saturating_add(segments - 1),
             connections,
         })
@@ -119,8 +118,9 @@ mod tests {
     #[test]
     fn with_plenty_each_part_has_what_it_can_use_and_with_few_each_has_some() {
         let plenty = Descriptors::share(1 << 20, 3).unwrap();
-        let parts = (plenty.clients, plenty.segments.get(), plenty.connections);
-        assert_eq!(parts, (MOST_CLIENTS, MOST_SEGMENTS, MOST_CONNECTIONS));
+        let parts = (plenty.segments.get(), plenty.connections);
+        assert_eq!(parts, (MOST_SEGMENTS, MOST_CONNECTIONS));
+        assert!(plenty.clients > 1_000_000, "what is left is the players'");
         let few = Descriptors::share(80, 1).unwrap();
         assert_eq!(
             (few.clients, few.segments.get(), few.connections),

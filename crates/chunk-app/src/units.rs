@@ -81,7 +81,6 @@ impl FromStr for Size {
     }
 }
 
-/// A place in a file. A bare number can only mean bytes here.
 impl FromStr for Count {
     type Err = UnitError;
 
@@ -95,6 +94,7 @@ impl FromStr for Count {
     }
 }
 
+/// A place in a file. A bare number can only mean bytes here.
 impl FromStr for Offset {
     type Err = UnitError;
 
