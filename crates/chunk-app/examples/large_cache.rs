@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chunk_bytes_file::FileByteStore;
-use chunk_core::{BlockMap, ByteRange, CacheKey, GenerationId, Representation};
+use chunk_core::{BlockMap, ByteRange, CacheKey, ETag, GenerationId, Representation};
 use chunk_ports::{
     ByteStore, ChunkStore, Freshness, NewGeneration, SegmentKey, SegmentRecord, StoreWrite,
 };
@@ -79,8 +79,11 @@ async fn begin(
 ) -> Result<GenerationId, Box<dyn Error>> {
     let key = CacheKey::new("", &format!("/film-{file}.mkv"), &[""; 0])?;
     let entry = index.ensure_entry(&key, 0).await?;
+    let mut representation = Representation::with_len(Some(u64::from(chunks) * SEGMENT));
+    // What is looked at and is not there costs its block and not the file: its name tells that it is the same one.
+    representation.etag = ETag::parse(&format!("\"film-{file}\""));
     let generation = NewGeneration {
-        representation: Representation::with_len(Some(u64::from(chunks) * SEGMENT)),
+        representation,
         accepts_ranges: true,
         segment_size: SEGMENT,
         nonce: file,

@@ -35,7 +35,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     empty_folder(&bench.chunkd.cache)?;
     large_cache(&bench.chunkd.cache, FILES, CHUNKS_PER_FILE, "sparse")?;
     let origin = Origin::start(FILM, Duration::ZERO, Rate::Shared(1 << 40))?;
-    let cap = CAP.to_string();
+    let cap = format!("{CAP}B");
     let serving = bench
         .chunkd
         .serve_with(origin.address, &["--max-size", &cap])?;
