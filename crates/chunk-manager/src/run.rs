@@ -361,7 +361,7 @@ impl RunTask {
                     range,
                 }));
             }
-            writer.write_all().await;
+            writer.write_blocks().await;
             match failure {
                 None => {}
                 Some(Ok(())) => return self.ended(head, total_len),

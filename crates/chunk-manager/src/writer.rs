@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chunk_core::scheduler::Input;
-use chunk_core::{ByteRange, GenerationId};
+use chunk_core::{BLOCK_SIZE, ByteRange, GenerationId};
 use chunk_ports::{ByteStoreError, SegmentKey};
 
 use crate::inner::Inner;
@@ -64,12 +64,12 @@ impl Writer {
             return (self.live.lock().caching != Caching::Never).then_some(Rest::Store);
         }
         let has = self.reservation.bytes();
-        if has >= BATCH.min(expected) {
+        if has >= self.batch_len + BATCH.min(expected) {
             return None;
         }
         // No more than will be needed: near the cap it is missing elsewhere.
         for wanted in [4 * BATCH, BATCH] {
-            let lacking = wanted.min(expected).saturating_sub(has);
+            let lacking = (self.batch_len + wanted.min(expected)).saturating_sub(has);
             if self.reservation.extend(lacking).await {
                 return None;
             }
@@ -98,16 +98,49 @@ impl Writer {
 
     /// Writes the batch. What cannot be stored stays in memory only, as a ring.
     ///
+    /// What there is of a block that is not whole waits for the rest of it, since more is to come: it could not be
+    /// recorded before, and a page cache keeps a file in pieces as large as it was written in, if they begin where
+    /// such pieces can.
+    ///
     /// While the index has not answered yet, the batch grows, and then waits a moment: no reader waits long
     /// for the index.
-    pub(crate) async fn write_all(&mut self) {
-        if self.is_caching()
-            && *self.live.generation.borrow() == Generation::Pending
-            && self.batch_len < PATIENCE
-        {
+    pub(crate) async fn write_blocks(&mut self) {
+        if !self.is_caching() {
+            return self.write_now().await;
+        }
+        if *self.live.generation.borrow() == Generation::Pending && self.batch_len < PATIENCE {
             return;
         }
+        let rest = self.set_aside();
         self.write_now().await;
+        for (at, bytes) in rest {
+            self.push(at, bytes);
+        }
+    }
+
+    /// Takes out of the batch what comes after the last end of a block.
+    fn set_aside(&mut self) -> Vec<(u64, Bytes)> {
+        let Some((at, last)) = self.batch.last() else {
+            return Vec::new();
+        };
+        let end = at.saturating_add(last.len() as u64);
+        let blocks_end = end - end % BLOCK_SIZE;
+        let first = self
+            .batch
+            .partition_point(|(at, bytes)| at.saturating_add(bytes.len() as u64) <= blocks_end);
+        let mut rest = self.batch.split_off(first);
+        if let Some((at, bytes)) = rest.first_mut()
+            && let Some(of_block) = blocks_end.checked_sub(*at).filter(|&len| len > 0)
+            && let Ok(len) = usize::try_from(of_block)
+        {
+            self.batch.push((*at, bytes.split_to(len)));
+            *at = blocks_end;
+        }
+        self.batch_len -= rest
+            .iter()
+            .map(|(_, bytes)| bytes.len() as u64)
+            .sum::<u64>();
+        rest
     }
 
     /// Writes the batch, however small it is.
@@ -303,7 +336,7 @@ impl Writer {
 
     /// Remembers checksums of blocks that passed whole.
     fn note_checksums(&self, checksums: Vec<(u64, u32)>, segment_size: u64) {
-        let per_segment = segment_size / chunk_core::BLOCK_SIZE;
+        let per_segment = segment_size / BLOCK_SIZE;
         let mut state = self.live.lock();
         for (block, crc) in checksums {
             if let Ok(segment) = u32::try_from(block / per_segment) {
