@@ -113,8 +113,8 @@ impl Segment {
         }
     }
 
-    /// Whether the bytes from `start` to `end` are in the page cache, as far as a look at each [`CELL`]'s beginning
-    /// and at the last of them tells, or told a moment ago.
+    /// Whether the bytes from `start` to `end` are in the page cache, as far as a look at the first of them in each
+    /// [`CELL`] tells, or told a moment ago. Where they end within a cell, the last one is looked at too.
     #[cfg(target_os = "linux")]
     pub(crate) fn has_cached(&self, start: u64, end: u64) -> bool {
         let now = self.looks.now();
@@ -124,8 +124,9 @@ impl Segment {
             let next = (cell + 1).saturating_mul(CELL);
             let last = next.min(end) - 1;
             if !self.looks.has(cell, now) {
-                let is_end = last + 1 == end && last > at;
-                if !self.is_resident(at) || is_end && !self.is_resident(last) {
+                // Of a whole cell its beginning tells, as of all those before it.
+                let is_part = last + 1 < next && last > at;
+                if !self.is_resident(at) || is_part && !self.is_resident(last) {
                     return false;
                 }
                 if at.is_multiple_of(CELL) && next <= end {

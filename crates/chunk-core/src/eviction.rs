@@ -104,8 +104,9 @@ impl<K: Copy + Ord> EvictionIndex<K> {
         let Some(&segment) = self.segments.get(&key) else {
             return false;
         };
-        let accessed = accessed.max(segment.accessed);
-        self.insert(key, segment.bytes, segment.place, accessed);
+        if accessed > segment.accessed {
+            self.insert(key, segment.bytes, segment.place, accessed);
+        }
         true
     }
 

@@ -470,7 +470,7 @@ impl Driver {
         self.inner.share_rings_of(live);
         self.inner.dirty.mark(live);
         self.inner.space.change();
-        if live.reader_count() > 0 {
+        if !live.take_end() {
             return;
         }
         if live.lock().is_superseded {
@@ -486,12 +486,8 @@ impl Driver {
         if self.inner.fill || self.hot_zones.has_asked(live.source) {
             self.end_fill(live);
         }
-        let idle = if live.lock().meta.is_some() {
-            IDLE
-        } else {
-            UNKNOWN_IDLE
-        };
-        self.idle.insert(live.source, self.inner.clock.now() + idle);
+        let closes_at = self.inner.clock.now() + stays_open(live);
+        self.idle.insert(live.source, closes_at);
     }
 
     fn close_idle(&mut self) {
@@ -516,6 +512,12 @@ impl Driver {
             let is_used = live.reader_count() > 0 || has_work || self.scheduler.is_in_use(source);
             if is_used {
                 self.idle.insert(source, now + IDLE);
+                continue;
+            }
+            let closes_at = live.left_at() + stays_open(&live);
+            if closes_at > now {
+                // Nobody told of its last readers.
+                self.idle.insert(source, closes_at);
                 continue;
             }
             if !self.inner.release(&live) {
@@ -583,5 +585,14 @@ impl Driver {
                 live.close();
             }
         }
+    }
+}
+
+/// How long an entry stays open without readers.
+fn stays_open(live: &Live) -> Duration {
+    if live.lock().meta.is_some() {
+        IDLE
+    } else {
+        UNKNOWN_IDLE
     }
 }

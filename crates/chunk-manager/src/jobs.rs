@@ -159,6 +159,11 @@ impl JobBook {
         self.queue.demands(entry).next().is_some()
     }
 
+    /// Whether there are any jobs, or any that have just been withdrawn or done and whose rest is to end.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.queue.is_empty() || !self.resting.is_empty()
+    }
+
     /// Nothing is fetched for the entry's jobs from now on; `false` where it has none. What waits for room goes
     /// on doing so, whatever else there is.
     pub(crate) fn rest(&mut self, entry: EntryId, why: Rest) -> bool {

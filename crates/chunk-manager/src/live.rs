@@ -4,14 +4,15 @@
 //! decided under one short lock that is never held across an await.
 
 mod readable;
+mod readers;
 mod state;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use chunk_core::scheduler::{ReaderId, SourceId};
+use chunk_core::scheduler::SourceId;
 use chunk_core::{
     ByteRange, CacheKey, EntryId, GenerationId, Priority, RangeSet, RateEstimator, Representation,
     Tick,
@@ -26,6 +27,7 @@ use crate::tail::{KEPT, Spare};
 use crate::waiters::{Token, Told};
 use crate::waiting::{Look, change, poll_for};
 use readable::{Glance, Readable};
+use readers::Readers;
 use state::Failure;
 pub(crate) use state::{Found, State};
 
@@ -83,9 +85,7 @@ pub(crate) struct Live {
     pub(crate) generation: watch::Sender<Generation>,
     /// Held shared during a write, and alone while bytes are being given up.
     pub(crate) writing: RwLock<()>,
-    readers: AtomicUsize,
-    /// Whether the entry is being removed, so that nobody may begin to read it.
-    is_leaving: AtomicBool,
+    readers: Readers,
     /// Raised with each loss of trust in stored bytes, so that who holds bytes read before can tell.
     distrusts: AtomicU64,
     /// What can be read, for those who only ask.
@@ -120,8 +120,7 @@ impl Live {
             is_validated: AtomicBool::new(false),
             generation: watch::Sender::new(Generation::Pending),
             writing: RwLock::new(()),
-            readers: AtomicUsize::new(0),
-            is_leaving: AtomicBool::new(false),
+            readers: Readers::default(),
             distrusts: AtomicU64::new(0),
             glance,
             state: Mutex::new(State::new(
@@ -273,52 +272,6 @@ impl Live {
 
     pub(crate) fn ring(&self) -> u64 {
         self.lock().ring
-    }
-
-    /// Lets nobody begin to read it from now on, for good; `false`, and nothing happens, where somebody reads it.
-    ///
-    /// Whoever begins to read is counted first and looks at [`Self::is_leaving`] then; this is announced first and looks
-    /// at the count then. In one order of all four, so that not both can miss the other.
-    pub(crate) fn leave(&self) -> bool {
-        self.is_leaving.store(true, Ordering::SeqCst);
-        let is_read = self.readers.load(Ordering::SeqCst) > 0;
-        if is_read {
-            self.is_leaving.store(false, Ordering::SeqCst);
-        }
-        !is_read
-    }
-
-    /// Whether its bytes are about to go; of interest to a reader that has just come.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::SeqCst)
-    }
-
-    pub(crate) fn reader_count(&self) -> usize {
-        self.readers.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn reader_came(&self, reader: ReaderId, position: u64) {
-        self.readers.fetch_add(1, Ordering::SeqCst);
-        self.lock().positions.insert(reader, position);
-    }
-
-    /// Somebody has opened it to order it, and reads none of it.
-    pub(crate) fn orderer_came(&self) {
-        self.readers.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Whether somebody reads it.
-    pub(crate) fn is_played(&self) -> bool {
-        !self.lock().positions.is_empty()
-    }
-
-    /// Returns whether it was the last one.
-    pub(crate) fn reader_went(&self, reader: ReaderId, mut token: Option<Token>) -> bool {
-        let mut state = self.lock();
-        state.positions.remove(&reader);
-        state.waiters.remove(&mut token);
-        drop(state);
-        self.readers.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// The index's number for this representation, once it has one; `None` where it never will.

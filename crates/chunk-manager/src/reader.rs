@@ -184,6 +184,7 @@ impl ChunkReader {
         if std::mem::replace(&mut self.is_scheduled, true) {
             return;
         }
+        self.live.reader_is_scheduled();
         self.inner.tell(Input::ReaderOpened {
             reader: self.id,
             source: self.live.source,
@@ -291,7 +292,7 @@ impl ChunkReader {
         self.is_fresh = true;
         self.idle = Duration::ZERO;
         self.note_position();
-        self.inner.space.change();
+        self.inner.make_way();
         if self.is_scheduled {
             self.inner.tell(Input::ReaderSought {
                 reader: self.id,
@@ -566,19 +567,23 @@ impl Drop for ChunkReader {
             // Too little to have been told before, as is all that some players ask for at once.
             self.note_access(self.position - 1);
         }
-        let is_last = self.live.reader_went(self.id, self.token.take());
+        let (live, now) = (&self.live, self.inner.clock.now());
+        let is_last = live.reader_went(self.id, self.token.take(), now);
         self.inner
             .counters
             .readers
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-        if self.is_scheduled || is_last {
+        if self.is_scheduled || is_last && live.is_end_of_interest() {
             drop(self.inner.commands.send(Command::ReaderGone {
-                live: Arc::clone(&self.live),
+                live: Arc::clone(live),
                 reader: self.id,
             }));
-        } else {
-            // Where it stood may be evicted now.
-            self.inner.space.change();
+            return;
         }
+        if is_last {
+            // When it was last read.
+            self.inner.dirty.mark(live);
+        }
+        self.inner.make_way();
     }
 }

@@ -374,7 +374,7 @@ impl Inner {
                 group.writes.push(StoreWrite::Touch {
                     entry: live.entry,
                     generation,
-                    segments: touched.into_iter().collect(),
+                    segments: touched.into_keys().collect(),
                     at_unix: state.accessed_unix,
                 });
             }

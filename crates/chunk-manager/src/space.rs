@@ -234,6 +234,19 @@ impl State {
     }
 }
 
+impl Inner {
+    /// A reader has gone from where it stood, which may be evicted now. There may be many thousands of them a second,
+    /// and rarely an order that waits for room.
+    pub(crate) fn make_way(&self) {
+        // Whoever comes with an order after this look weighs it themselves, and the reader has gone before.
+        if self.jobs().has_any() {
+            self.space.change();
+        } else {
+            self.space.change_unheard();
+        }
+    }
+}
+
 impl Space {
     pub(crate) fn new(limits: &Limits) -> Self {
         let mut ledger = SpaceLedger::new(limits.max_size.unwrap_or(u64::MAX));
@@ -259,6 +272,12 @@ impl Space {
     pub(crate) fn change(&self) {
         self.changes_so_far.fetch_add(1, Ordering::AcqRel);
         self.look_again();
+    }
+
+    /// The same where nobody waits for room.
+    fn change_unheard(&self) {
+        self.changes_so_far.fetch_add(1, Ordering::AcqRel);
+        self.has_changed.store(true, Ordering::Release);
     }
 
     /// Reserved room was given back. An order's own runs do so as well, and then nothing is different.

@@ -346,3 +346,29 @@ async fn an_idle_entry_is_closed_after_a_minute_and_reopened_from_the_index() {
     );
     assert_eq!(rig.world.journal().bytes_of(FILM), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn readers_of_what_is_there_keep_an_entry_open_for_a_minute_each() {
+    let rig = setup(4 * MIB).start().await;
+    let mut opened = rig.open(0, None).await;
+    read_to_end(&mut opened.reader, 1).await;
+    drop(opened);
+    rig.world.journal().clear();
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_secs(50)).await; // why: virtual time, within a minute of the last one
+        let mut again = rig.open(MIB, None).await;
+        assert_eq!(read_to_end(&mut again.reader, 1).await, 3 * MIB);
+    }
+    assert_eq!(
+        rig.world.journal().requests(),
+        0,
+        "it was open all the time"
+    );
+    tokio::time::sleep(Duration::from_secs(70)).await; // why: virtual time, until it is closed
+    drop(rig.open(0, Some(10)).await);
+    assert_eq!(
+        rig.world.journal().requests(),
+        1,
+        "asked whether it still holds"
+    );
+}

@@ -1,6 +1,6 @@
 //! What changes of an open representation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,8 +40,8 @@ pub(crate) struct State {
     /// Where the index of the film lies, as far as its header has been read.
     pub(crate) hot: Vec<ByteRange>,
     pub(crate) positions: BTreeMap<ReaderId, u64>,
-    /// Segments read since the index was last told.
-    pub(crate) touched: BTreeSet<u32>,
+    /// Segments read since the index was last told, and in which second last.
+    pub(crate) touched: BTreeMap<u32, i64>,
     pub(crate) caching: Caching,
     /// How many bytes to keep around each reader while they cannot be stored.
     pub(super) ring: u64,
@@ -124,7 +124,7 @@ impl State {
             segments: BTreeMap::new(),
             hot: Vec::new(),
             positions: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
             caching: Caching::On,
             ring: RING,
             is_mending: false,

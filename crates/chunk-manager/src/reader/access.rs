@@ -19,7 +19,10 @@ impl ChunkReader {
         if let Some(meta) = &state.meta
             && let Ok(segment) = u32::try_from(offset / meta.segment_size)
         {
-            state.touched.insert(segment);
+            if state.touched.insert(segment, now) == Some(now) {
+                // Seconds are what eviction goes by.
+                return;
+            }
             drop(state);
             if let Some(generation) = self.live.generation_now() {
                 self.inner
