@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::run::{cargo, root, run};
-use crate::{isolate, proofs, structure, tidy};
+use crate::{bench, isolate, proofs, structure, tidy};
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", || run(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::check),
     ("arch", structure::check),
     ("proofs", proofs::check),
     ("clippy", clippy),
     ("test", test),
+    ("scale", rehearse_scale),
     ("doc", doc),
     ("isolate", isolate::check),
 ];
@@ -68,6 +69,11 @@ fn test() -> Result<()> {
     }
     println!("ci: {} tests were skipped", said.lines().count());
     result
+}
+
+/// Nobody runs a benchmark of minutes with each change; this sees that it still would run.
+fn rehearse_scale() -> Result<()> {
+    bench::main(&["scale", "--rehearse", "--debug"]).map(drop)
 }
 
 fn doc() -> Result<()> {

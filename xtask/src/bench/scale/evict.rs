@@ -19,46 +19,44 @@ use crate::bench::origin::{Origin, Rate};
 use crate::child::empty_folder;
 use crate::random::Random;
 
-const FILES: u64 = 1_000;
-const CHUNKS_PER_FILE: u64 = 100;
 const CHUNK: u64 = 10 << 20;
-/// What is there at the start, and the most that may be.
-const CAP: u64 = FILES * CHUNKS_PER_FILE * CHUNK;
-/// A film that is filled, and how many of them.
-const FILM: u64 = 256 << 20;
+/// How many films are filled.
 const FILLED: u64 = 3;
 /// What the player reads at a time.
 const PIECE: u64 = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    let size = bench.size;
+    let (files, chunks, film) = (size.full_files, size.full_chunks_per_file, size.added);
+    // What is there at the start, and the most that may be.
+    let cap = files * chunks * CHUNK;
     empty_folder(&bench.chunkd.cache)?;
-    large_cache(&bench.chunkd.cache, FILES, CHUNKS_PER_FILE, "sparse")?;
-    let origin = Origin::start(FILM, Duration::ZERO, Rate::Shared(1 << 40))?;
-    let cap = format!("{CAP}B");
+    large_cache(bench, files, chunks, "sparse")?;
+    let origin = Origin::start(film, Duration::ZERO, Rate::Shared(1 << 40))?;
     let serving = bench
         .chunkd
-        .serve_with(origin.address, &["--max-size", &cap])?;
+        .serve_with(origin.address, &["--max-size", &format!("{cap}B")])?;
     let server = serving.address;
-    read_whole(server, "/playing.mp4", FILM)?;
+    read_whole(server, "/playing.mp4", film)?;
 
     // Looking at a hundred thousand files takes time from whoever plays, so that nobody does meanwhile.
     let mut most = 0;
-    for film in 0..FILLED {
-        read_whole(server, &format!("/first-{film}.mp4"), FILM)?;
+    for number in 0..FILLED {
+        read_whole(server, &format!("/first-{number}.mp4"), film)?;
         most = most.max(length_below(&bench.chunkd.cache.join("data"))?);
     }
-    let mut with = pauses(server, "second")?;
+    let mut with = pauses(server, "second", film)?;
     drop(serving);
     let roomy = bench
         .chunkd
         .serve_with(origin.address, &["--max-size", "2TiB"])?;
-    let mut without = pauses(roomy.address, "third")?;
+    let mut without = pauses(roomy.address, "third", film)?;
     empty_folder(&bench.chunkd.cache)?;
     Ok(vec![
         Row {
             case: "a full cache of 1,000 GiB that is filled on as fast as it goes",
-            figures: vec![Figure::count("MiB on disk", most >> 20, CAP >> 20)],
+            figures: vec![Figure::count("MiB on disk", most >> 20, cap >> 20)],
         },
         Row {
             case: "the same: a player beside it, per 64 KiB",
@@ -75,12 +73,12 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// What a player waits for what is there while films are being filled.
-fn pauses(server: SocketAddr, name: &str) -> Result<Vec<Duration>> {
+fn pauses(server: SocketAddr, name: &str, film: u64) -> Result<Vec<Duration>> {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let player = scope.spawn(|| play(server, &is_over));
-        for film in 0..FILLED {
-            let filled = read_whole(server, &format!("/{name}-{film}.mp4"), FILM);
+        let player = scope.spawn(|| play(server, film, &is_over));
+        for number in 0..FILLED {
+            let filled = read_whole(server, &format!("/{name}-{number}.mp4"), film);
             if filled.is_err() {
                 is_over.store(true, Ordering::Relaxed);
             }
@@ -91,12 +89,12 @@ fn pauses(server: SocketAddr, name: &str) -> Result<Vec<Duration>> {
     })
 }
 
-fn play(server: SocketAddr, is_over: &AtomicBool) -> Result<Vec<Duration>> {
+fn play(server: SocketAddr, film: u64, is_over: &AtomicBool) -> Result<Vec<Duration>> {
     let mut client = Client::connect(server)?;
     let mut random = Random::new(1);
     let mut times = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
-        let start = random.below(FILM / PIECE) * PIECE;
+        let start = random.below(film / PIECE) * PIECE;
         times.push(client.read("/playing.mp4", start, PIECE)?);
     }
     Ok(times)

@@ -12,12 +12,12 @@ use crate::bench::process::Process;
 use crate::child::empty_folder;
 use crate::http::Get;
 
-const FILLED: u64 = 1 << 30;
 const GIGABIT: u64 = 125_000_000;
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    let filled = bench.size.filled;
     empty_folder(&bench.chunkd.cache)?;
-    let origin = Origin::start(FILLED, Duration::ZERO, Rate::Shared(GIGABIT))?;
+    let origin = Origin::start(filled, Duration::ZERO, Rate::Shared(GIGABIT))?;
     let serving = bench.chunkd.serve(origin.address)?;
     let process = Process {
         id: serving.guard.id(),
@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let (spent, began) = (process.seconds()?, Instant::now());
     let mut piece = vec![0; 1 << 20];
     let mut at = 0;
-    while at < FILLED {
+    while at < filled {
         let count = answer.read_some(&mut piece)?;
         // The beginning of each piece: this process sends all of it as well, and must keep the pace.
         check(&piece[..count.min(64)], at)?;
@@ -40,7 +40,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     }
     let elapsed = began.elapsed();
     // A machine that is busy otherwise may not keep the rate; what a byte costs is what it would cost at that rate.
-    let in_time = Duration::from_millis(FILLED * 1_000 / GIGABIT);
+    let in_time = Duration::from_millis(filled * 1_000 / GIGABIT);
     let cores = (process.seconds()? - spent) / in_time.as_secs_f64();
     Ok(vec![Row {
         case: "filling from a line of 1 Gbit/s, for a client that reads along",

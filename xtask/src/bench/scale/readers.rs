@@ -18,24 +18,21 @@ use crate::chunkd::Serving;
 use crate::http::Get;
 use crate::random::Random;
 
-const PARKED: u64 = 10_000;
-/// What the first ones bring along is not counted.
-const FIRST: u64 = 100;
 const EACH: u64 = 10 << 10;
 /// What is left of a descriptor limit for everything else.
 const OTHERS: u64 = 500;
 
 const FILM: u64 = 64 << 20;
 const BUSY: u64 = 64;
-const BUSY_FOR: Duration = Duration::from_secs(10);
 const PIECE: u64 = 1 << 20;
-const MEMORY: u64 = 24 << 20;
+/// What busy connections may take.
+pub(super) const MEMORY: u64 = 24 << 20;
 /// What bytes that have yet to be stored may take besides (`--memory`).
-const BUDGET: u64 = 64 << 20;
+pub(super) const BUDGET: u64 = 64 << 20;
 
 /// Readers that leave what is there unread, and readers that wait for bytes which do not come.
 pub(super) fn parked(bench: &Bench) -> Result<Vec<Row>> {
-    raise_descriptors(PARKED + FIRST + OTHERS)?;
+    raise_descriptors(bench.size.parked + bench.size.first + OTHERS)?;
     Ok(vec![paused(bench)?, waiting(bench)?])
 }
 
@@ -43,7 +40,7 @@ fn paused(bench: &Bench) -> Result<Row> {
     let origin = Origin::start(FILM, Duration::ZERO, Rate::Shared(1 << 40))?;
     let serving = serve(bench, &origin)?;
     read_whole(serving.address, "/film.mp4", FILM)?;
-    let (each, _) = park_all(&serving, &|number| number * 4096)?;
+    let (each, _) = park_all(bench, &serving, &|number| number * 4096)?;
     Ok(Row {
         case: "10,000 players that pause in a film that is there, connections included",
         figures: vec![Figure::count("anonymous bytes of each", each, EACH)],
@@ -54,7 +51,7 @@ fn waiting(bench: &Bench) -> Result<Row> {
     // A byte a second: the answers begin, and that is all.
     let origin = Origin::start(1 << 34, Duration::ZERO, Rate::PerConnection(1))?;
     let serving = serve(bench, &origin)?;
-    let (each, cores) = park_all(&serving, &|number| number << 20)?;
+    let (each, cores) = park_all(bench, &serving, &|number| number << 20)?;
     Ok(Row {
         case: "10,000 readers that wait for bytes at 10,000 places, connections included",
         figures: vec![
@@ -66,13 +63,15 @@ fn waiting(bench: &Bench) -> Result<Row> {
 
 fn serve(bench: &Bench, origin: &Origin) -> Result<Serving> {
     empty_folder(&bench.chunkd.cache)?;
-    let connections = (PARKED + FIRST + OTHERS).to_string();
+    let connections = (bench.size.parked + bench.size.first + OTHERS).to_string();
     let args = ["--max-connections", connections.as_str()];
     bench.chunkd.serve_with(origin.address, &args)
 }
 
 /// What each of many readers adds to anonymous memory, and what all of them take of a processor.
-fn park_all(serving: &Serving, place: &dyn Fn(u64) -> u64) -> Result<(u64, f64)> {
+fn park_all(bench: &Bench, serving: &Serving, place: &dyn Fn(u64) -> u64) -> Result<(u64, f64)> {
+    // What the first ones bring along is not counted.
+    let (first, parked, settled) = (bench.size.first, bench.size.parked, bench.size.settled);
     let process = Process {
         id: serving.guard.id(),
     };
@@ -80,21 +79,21 @@ fn park_all(serving: &Serving, place: &dyn Fn(u64) -> u64) -> Result<(u64, f64)>
         park(serving.address, "/film.mp4", place(number))
             .with_context(|| format!("reader {number}"))
     };
-    let mut readers = (0..FIRST).map(park).collect::<Result<Vec<_>>>()?;
+    let mut readers = (0..first).map(park).collect::<Result<Vec<_>>>()?;
     // why: what was allocated meanwhile is in use or free again
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(settled);
     let before = process.anonymous()?;
-    for number in FIRST..FIRST + PARKED {
+    for number in first..first + parked {
         readers.push(park(number)?);
     }
     // why: all of them have come as far as they come
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(settled);
     let after = process.anonymous()?;
     let (spent, began) = (process.seconds()?, Instant::now());
     // why: what is measured is what happens meanwhile
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(settled);
     let cores = (process.seconds()? - spent) / began.elapsed().as_secs_f64();
-    Ok((after.saturating_sub(before) / PARKED, cores))
+    Ok((after.saturating_sub(before) / parked, cores))
 }
 
 /// Connections that are never idle: all of them read what is there; then half of them fill.
@@ -128,7 +127,7 @@ fn most_while_busy(bench: &Bench, fills: fn(u64) -> bool) -> Result<u64> {
         id: serving.guard.id(),
     };
     read_whole(serving.address, "/film.mp4", FILM)?;
-    let until = Instant::now() + BUSY_FOR;
+    let until = Instant::now() + bench.size.busy_for;
     thread::scope(|scope| {
         let clients: Vec<_> = (0..BUSY)
             .map(|number| {

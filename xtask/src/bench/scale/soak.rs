@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::Bench;
 use super::client::{Client, park, quantile};
+use super::readers::{BUDGET, MEMORY};
 use crate::bench::cold::joined;
 use crate::bench::measure::{Figure, Row};
 use crate::bench::origin::{Origin, Rate};
@@ -40,9 +41,9 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     };
     // What is allocated once is there after a while.
     play_for(serving.address, process, bench.soak / 4, 1)?;
-    let open_before = at_rest(process)?;
+    let open_before = at_rest(bench, process)?;
     let mut memory = play_for(serving.address, process, bench.soak, 2)?;
-    let open_after = at_rest(process)?;
+    let open_after = at_rest(bench, process)?;
     let most = memory.iter().max().copied().unwrap_or_default();
     let last = memory.split_off(memory.len() * 3 / 4);
     let first = memory.get(..memory.len() / 3).unwrap_or_default().to_vec();
@@ -54,7 +55,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     Ok(vec![Row {
         case: "8 players that come, seek and go, in a cache that holds half of what they watch",
         figures: vec![
-            Figure::count("anonymous bytes, at most", most, 24 << 20),
+            Figure::count("anonymous bytes, at most", most, MEMORY + BUDGET),
             Figure::count(
                 "anonymous bytes more in the last quarter than in the first",
                 growth,
@@ -112,9 +113,9 @@ fn play(server: SocketAddr, seed: u64, is_over: &AtomicBool) -> Result<()> {
 }
 
 /// How many descriptors are open once everybody has gone.
-fn at_rest(process: Process) -> Result<u64> {
+fn at_rest(bench: &Bench, process: Process) -> Result<u64> {
     // why: connections that are over are noticed, and those to the origin are kept for a moment
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(bench.size.settled);
     process.descriptors()
 }
 

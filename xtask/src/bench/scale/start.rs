@@ -1,7 +1,6 @@
 //! Recording a million chunks, starting on them, and using a file for the first time.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,16 +12,10 @@ use crate::child::empty_folder;
 use crate::http::Get;
 use crate::run::{cargo, output};
 
-const FILES: u64 = 1_000;
-const CHUNKS_PER_FILE: u64 = 1_000;
-/// Starts are measured so often.
-const STARTS: usize = 7;
-/// Entries that are used for the first time, each once.
-const FIRST_USES: u64 = 101;
-
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     empty_folder(&bench.chunkd.cache)?;
-    let made = large_cache(&bench.chunkd.cache, FILES, CHUNKS_PER_FILE, "rows")?;
+    let (files, chunks) = (bench.size.files, bench.size.chunks_per_file);
+    let made = large_cache(bench, files, chunks, "rows")?;
     let mut rows = vec![Row {
         case: "recording a million chunks with all their checksums, 100 in a transaction",
         figures: vec![Figure::rate(
@@ -50,22 +43,16 @@ impl Made {
 }
 
 /// Makes a cache folder with so many chunks in it; the program that does it knows how one is laid out.
-pub(super) fn large_cache(folder: &Path, files: u64, chunks: u64, kind: &str) -> Result<Made> {
-    let path = folder.to_str().context("a folder whose name is no text")?;
-    let said = output(&mut cargo([
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "chunk-app",
-        "--example",
-        "large_cache",
-        "--",
-        path,
-        &files.to_string(),
-        &chunks.to_string(),
-        kind,
-    ]))?;
+pub(super) fn large_cache(bench: &Bench, files: u64, chunks: u64, kind: &str) -> Result<Made> {
+    let path = bench.chunkd.cache.to_str();
+    let path = path.context("a folder whose name is no text")?;
+    let mut command = cargo(["run", "--quiet"]);
+    if bench.size.is_judged {
+        command.arg("--release");
+    }
+    command.args(["--package", "chunk-app", "--example", "large_cache", "--"]);
+    let (files, chunks) = (files.to_string(), chunks.to_string());
+    let said = output(command.args([path, &files, &chunks, kind]))?;
     let said = String::from_utf8_lossy(&said).into_owned();
     let words: Vec<&str> = said.split_whitespace().collect();
     let [rows, "rows", "in", spent, "ms"] = words.as_slice() else {
@@ -80,18 +67,22 @@ pub(super) fn large_cache(folder: &Path, files: u64, chunks: u64, kind: &str) ->
 fn start(bench: &Bench) -> Result<Vec<Row>> {
     // It is not asked: everything is fresh.
     let origin = Origin::start(1, Duration::ZERO, Rate::Shared(1))?;
+    let size = bench.size;
     let (mut starts, mut uses) = (Vec::new(), Vec::new());
-    for number in 0..STARTS {
+    for number in 0..size.starts {
         let began = Instant::now();
         // The index says that ten terabytes are there.
         let args = ["--max-size", "100TiB"];
         let mut serving = bench.chunkd.serve_with(origin.address, &args)?;
         // Who only connects may have to wait for what is still being read.
-        first_use(serving.address, FILES - 1)?;
+        first_use(serving.address, size.files - 1)?;
         starts.push(began.elapsed());
-        if number + 1 == STARTS {
-            for file in 0..FIRST_USES {
-                uses.push(first_use(serving.address, file * (FILES / FIRST_USES))?);
+        if number + 1 == size.starts {
+            for file in 0..size.first_uses {
+                uses.push(first_use(
+                    serving.address,
+                    file * (size.files / size.first_uses),
+                )?);
             }
         }
         serving.guard.terminate(Duration::from_secs(30))?;
