@@ -5,6 +5,7 @@
 //! ratios within a round.
 
 mod client;
+mod disk;
 mod load;
 mod server;
 mod table;
@@ -177,8 +178,8 @@ fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, 
         if !case.name().contains(options.only) {
             continue;
         }
-        let samples = measure(case, &servers, options)?;
-        let (lines, judged) = table::lines(case, &servers, &samples);
+        let (samples, disk) = measure(case, &servers, options)?;
+        let (lines, judged) = table::lines(case, &servers, &samples, disk);
         print!("{lines}");
         text.push_str(&lines);
         verdicts.add(judged);
@@ -196,9 +197,14 @@ fn congestion_control() -> String {
     chosen.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
-/// What each server did in each round.
-fn measure(case: Case, servers: &[Server], options: &Options<'_>) -> Result<Vec<Vec<Sample>>> {
+/// What each server did in each round; and how long the disk took by itself, where it is needed.
+fn measure(
+    case: Case,
+    servers: &[Server],
+    options: &Options<'_>,
+) -> Result<(Vec<Vec<Sample>>, Vec<Duration>)> {
     let mut samples: Vec<Vec<Sample>> = servers.iter().map(|_| Vec::new()).collect();
+    let mut disk = Vec::new();
     for round in 0..options.rounds {
         for (server, samples) in servers.iter().zip(&mut samples) {
             if case.pages == Pages::Dropped {
@@ -209,8 +215,21 @@ fn measure(case: Case, servers: &[Server], options: &Options<'_>) -> Result<Vec<
                 .with_context(|| format!("{} at `{}`", server.kind.name(), case.name()))?;
             samples.push(sample);
         }
+        if let (Pages::Dropped, Size::Range(piece), Some(first)) =
+            (case.pages, case.size, servers.first())
+        {
+            first.drop_pages()?;
+            let (files, at_once) = (first.films()?, case.connections);
+            disk.extend(disk::read(
+                &files,
+                at_once,
+                piece,
+                options.turn,
+                round as u64,
+            )?);
+        }
     }
-    Ok(samples)
+    Ok((samples, disk))
 }
 
 impl<'a> Options<'a> {

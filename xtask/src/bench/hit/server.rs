@@ -58,6 +58,9 @@ impl Kind {
     }
 }
 
+/// What is smaller is an index, a log, or the like.
+const FILM: u64 = 8 << 20;
+
 /// The path of one of the files.
 pub(super) fn path(file: u64) -> String {
     format!("/film-{file}.mp4")
@@ -178,25 +181,37 @@ impl Server {
     pub(super) fn drop_pages(&self) -> Result<()> {
         // A page that is not on disk yet stays.
         rustix::fs::sync();
-        drop_below(&self.folder)
-    }
-}
-
-fn drop_below(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            drop_below(&entry.path())?;
-        } else if kind.is_file() {
+        for path in files_below(&self.folder)? {
             // A file that was removed meanwhile has no pages.
-            let Ok(file) = fs::File::open(entry.path()) else {
+            let Ok(file) = fs::File::open(path) else {
                 continue;
             };
             rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Those files of it that are mostly films.
+    pub(super) fn films(&self) -> Result<Vec<PathBuf>> {
+        let mut files = files_below(&self.folder)?;
+        files.retain(|path| fs::metadata(path).is_ok_and(|found| found.len() >= FILM));
+        Ok(files)
+    }
+}
+
+/// All files below a folder.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            files.extend(files_below(&entry.path())?);
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
 }
 
 /// What the others get from the origin.
