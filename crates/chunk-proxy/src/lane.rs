@@ -322,7 +322,13 @@ impl Sending {
                 // A chunk tells its length first, and a window may turn out shorter.
                 let takes_windows = W::TAKES_WINDOWS && self.chunks == Chunks::Unneeded;
                 match body.poll_for_socket(cx, takes_windows) {
-                    Poll::Ready(Some(Ok(piece))) => self.begin(piece),
+                    Poll::Ready(Some(Ok(piece))) => {
+                        if matches!(piece, Piece::Bytes(_)) {
+                            // They may be fresh from the origin, which goes on at the pace at which they are read.
+                            wire.hold_little();
+                        }
+                        self.begin(piece);
+                    }
                     Poll::Ready(Some(Err(_))) => self.stage = Stage::Broken,
                     Poll::Ready(None) => self.end(),
                     // The head does not wait for the body.

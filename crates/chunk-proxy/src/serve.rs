@@ -191,10 +191,7 @@ impl Proxy {
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().ok().map(|address| address.ip());
         let must_reset = Arc::<AtomicBool>::default();
-        let socket = Socket {
-            stream,
-            must_reset: Arc::clone(&must_reset),
-        };
+        let socket = Socket::new(stream, Arc::clone(&must_reset));
         // Nothing is ever sent: it ends when the sender is gone.
         let closing = async move { while closing.changed().await.is_ok() {} };
         self.drive(socket, seat, local, must_reset, closing).await;
@@ -229,7 +226,7 @@ impl Proxy {
     /// Leaves the rest of a connection to the server library.
     async fn drive_library<W>(
         &self,
-        wire: W,
+        mut wire: W,
         seat: Seat,
         read: Vec<u8>,
         local: Option<IpAddr>,
@@ -238,6 +235,7 @@ impl Proxy {
     ) where
         W: Wire + Send + 'static,
     {
+        wire.hold_little();
         if !dated::is_now() {
             tracing::warn!("the clock of this machine is not between 1970 and 9999; set it");
             return dated::refuse(wire).await;

@@ -24,6 +24,10 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
         self.poll_write(cx, data)
     }
 
+    /// From now on the system holds little that the client does not take, so that its pauses are seen. What is on its way
+    /// does not count: a long line stays full.
+    fn hold_little(&mut self) {}
+
     /// Lets a byte store put bytes of a window into it, from `from` on.
     fn poll_put(
         self: Pin<&mut Self>,
@@ -35,6 +39,12 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
     }
 }
 
+/// How much of an answer the system may hold for a client that does not take it: enough for a thread that comes late, little
+/// against what a player holds. What a client has not asked its system for is neither read nor played, and a player
+/// whose pauses the system hides for four megabytes cannot be told from a copy.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
+
 /// A connection of whatever kind, of which nothing is known but that bytes go in and out.
 #[derive(Debug)]
 pub(crate) struct Foreign<Io>(pub(crate) Io);
@@ -42,8 +52,19 @@ pub(crate) struct Foreign<Io>(pub(crate) Io);
 /// A TCP connection that ends with a reset where a plain end would pass for the end of the file.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    pub(crate) stream: TcpStream,
-    pub(crate) must_reset: Arc<AtomicBool>,
+    stream: TcpStream,
+    must_reset: Arc<AtomicBool>,
+    holds_little: bool,
+}
+
+impl Socket {
+    pub(crate) const fn new(stream: TcpStream, must_reset: Arc<AtomicBool>) -> Self {
+        Self {
+            stream,
+            must_reset,
+            holds_little: false,
+        }
+    }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Wire for Foreign<Io> {
@@ -64,6 +85,16 @@ impl Wire for Socket {
         // For this call alone: a standing cork would hold back the end of every answer.
         let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         self.poll_when_writable(cx, |stream| Ok(rustix::net::send(stream, data, flags)?))
+    }
+
+    fn hold_little(&mut self) {
+        if std::mem::replace(&mut self.holds_little, true) {
+            return;
+        }
+        // Where the system knows nothing of it, it holds what it likes.
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_tcp_notsent_lowat(UNSENT) {
+            tracing::debug!(%error, "the system may hold more than a client takes");
+        }
     }
 
     fn poll_put(
@@ -189,5 +220,44 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Foreign<Io> {
 
     fn is_write_vectored(&self) -> bool {
         self.0.is_write_vectored()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// What the two ends' systems take for a client that never reads.
+    async fn taken_unread(holds_little: bool) -> io::Result<usize> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let client = TcpSocket::new_v4()?;
+        client.set_recv_buffer_size(16 * 1024)?;
+        let (client, accepted) =
+            tokio::join!(client.connect(listener.local_addr()?), listener.accept());
+        let _client = client?;
+        let mut socket = Socket::new(accepted?.0, Arc::default());
+        if holds_little {
+            socket.hold_little();
+        }
+        let (piece, mut taken) = (vec![0; 64 * 1024], 0);
+        socket.stream.writable().await?;
+        loop {
+            match socket.stream.try_write(&piece) {
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(taken),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn little_is_held_for_who_does_not_read() -> io::Result<()> {
+        let little = taken_unread(true).await?;
+        assert!((1..=384 * 1024).contains(&little), "{little} bytes");
+        let much = taken_unread(false).await?;
+        assert!(much > 2 * little, "{much} bytes against {little}");
+        Ok(())
     }
 }

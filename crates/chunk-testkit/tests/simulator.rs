@@ -101,6 +101,41 @@ fn a_player_that_comes_shortly_after_a_copy_shows_that_it_plays() {
     }
 }
 
+/// How long a player stands still beside somebody who comes that much later, on 10.4 Mbit/s; its rate is shown by pauses.
+fn stalled_by_who_comes(later: u64, come: impl FnOnce(&mut Simulation)) -> Report {
+    let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, 1_300_000), 1);
+    simulation.add_player(LEN, Player::new(FILM).with_buffer(Duration::from_secs(2)));
+    simulation.run(Duration::from_millis(later));
+    come(&mut simulation);
+    simulation.run(Duration::from_secs(60))
+}
+
+#[test]
+fn a_copy_that_comes_shortly_after_a_player_costs_it_little() {
+    for later in [500, 1_000, 2_000, 3_000, 5_000, 10_000, 20_000] {
+        let report = stalled_by_who_comes(later, |simulation| {
+            simulation.add_copy(LEN);
+        });
+        eprintln!("{later} ms later: {report:?}");
+        // Who plays cannot be told from who copies within less than what fills its buffer, eight seconds of this line;
+        // each has the chance to show it. Then it is known for good.
+        assert!(report.stalls <= 2, "{report:?}");
+        assert!(report.stalled < Duration::from_secs(9), "{report:?}");
+    }
+}
+
+#[test]
+fn a_small_film_beside_a_player_costs_it_little() {
+    for later in [0, 500, 3_000, 6_000] {
+        let report = stalled_by_who_comes(later, |simulation| {
+            let small = Player::new(FILM / 10).with_buffer(Duration::from_secs(2));
+            simulation.add_player(LEN / 10, small);
+        });
+        eprintln!("{later} ms later: {report:?}");
+        assert!(report.stalled < Duration::from_secs(1), "{report:?}");
+    }
+}
+
 #[test]
 fn five_players_share_four_runs() {
     let link = Link::new(NEAR, 8 * FILM);

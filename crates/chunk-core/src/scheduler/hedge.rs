@@ -1,7 +1,7 @@
 //! Asking anew for what is late.
 //!
 //! An answer that does not come, or a body that stands still, holds up whoever waits for its next byte. Where
-//! that is critical, the same bytes are asked for over another connection, once: the first of the two to bring a
+//! that is critical, or nobody knows whether it is and somebody waits for a second, the same bytes are asked for over another connection, once: the first of the two to bring a
 //! byte goes on, the other is ended. This is the one case in which a byte is asked for twice at a time, so it has
 //! a budget.
 //!
@@ -66,13 +66,26 @@ impl Hedging {
     }
 }
 
+impl Slot {
+    /// When what it brings is urgent, if nothing comes until then. A player that has enough for now comes to its end; of
+    /// a reader whose rate nobody knows that may be true as well, once it waits.
+    fn urgent_at(&self) -> Option<Tick> {
+        match self.urgency.rank {
+            Rank::Critical => Some(Tick::ZERO),
+            Rank::High if self.rate.is_some() => Some(self.urgency.deadline - Scheduler::NEAR),
+            Rank::Unproven => Some(self.urgency.deadline),
+            _ => None,
+        }
+    }
+}
+
 impl Scheduler {
     /// What an answer may be late by chance: timers and queues of both ends.
     const CHANCE: Duration = Duration::from_millis(100);
     /// A body that stands still for less may be one of a line that hands out its rate in bursts.
     const STANDSTILL: Duration = Duration::from_millis(500);
 
-    /// Asks anew for what is critical and late.
+    /// Asks anew for what is urgent and late.
     pub(super) fn hedge(&mut self, slots: &[Slot]) {
         self.hedging.due = Tick::NEVER;
         if !self.hedging.is_affordable() {
@@ -91,14 +104,14 @@ impl Scheduler {
         }
     }
 
-    /// The run that brings a critical slot's next byte, and when that byte is late.
+    /// The run that brings a slot's next byte, and when that byte is both urgent and late.
     fn late_at(&self, slot: &Slot) -> Option<(RunId, Tick)> {
         let source = self.sources.get(&slot.source)?;
         let is_divisible = !source.is_read_by_one()
             && source.window_cap.is_none()
             && source.blocked_until.is_none();
-        if slot.urgency.rank != Rank::Critical
-            || !is_divisible
+        let urgent_at = slot.urgent_at()?;
+        if !is_divisible
             || self.connections_to(source.origin).count() >= self.config.max_connections
         {
             return None;
@@ -114,7 +127,7 @@ impl Scheduler {
         } else {
             patience
         };
-        Some((id, run.expects_since + patience))
+        Some((id, urgent_at.max(run.expects_since + patience)))
     }
 
     fn compete_with(&mut self, id: RunId) {

@@ -64,6 +64,12 @@ impl Urgency {
         }
     }
 
+    /// A reader that does not read what is there.
+    const PAUSED: Self = Self {
+        rank: Rank::Bulk,
+        deadline: Tick::NEVER,
+    };
+
     pub(super) const TIDY: Self = Self {
         rank: Rank::Tidy,
         deadline: Tick::NEVER,
@@ -96,8 +102,10 @@ pub(super) struct Need {
     pub(super) wide_until: u64,
     /// Since when its reader reads on without a seek.
     pub(super) since: Tick,
-    /// Its reader, where nobody knows whether it plays and it may be given the chance to show it.
+    /// Its reader, where nobody knows whether it plays and it takes what it gets.
     pub(super) candidate: Option<Candidate>,
+    /// When a player that leaves unread what is there has long had nothing of its own: then who watches has paused it.
+    pub(super) left_at: Tick,
     /// Up to where what is there will be there when it is wanted.
     pub(super) stays_until: u64,
 }
@@ -106,6 +114,9 @@ impl Scheduler {
     /// A player that runs dry sooner is critical. Long against round trips and the pauses of a line, and what a
     /// player needs to start with at most.
     pub(super) const NEAR: Duration = ReadAheadPolicy::STARTUP;
+
+    /// A reader of unknown rate that has this much ready does not take what it gets: nobody rests for what it has to show.
+    const AMPLE: u64 = 1024 * 1024;
 
     /// How long a copy goes without a byte before it takes the slot of another: where there are more copies
     /// than slots, each change of turns costs a request.
@@ -118,8 +129,11 @@ impl Scheduler {
     /// The same for a reader that may be a player: its run is held meanwhile, which costs nothing.
     pub(super) const SHORT_TURN: Duration = Duration::from_secs(1);
 
-    /// The urgency that a need has grown to: a player that rests plays on.
+    /// The urgency that a need has come to: a player that rests plays on, and one that is paused does not.
     pub(super) fn urgency_by_now(&self, need: &Need) -> Urgency {
+        if need.left_at <= self.now {
+            return Urgency::PAUSED;
+        }
         let mut urgency = need.urgency;
         if urgency.rank == Rank::High && need.rate.is_some() {
             urgency.rank = Rank::of_a_player(urgency.deadline, self.now);
@@ -135,7 +149,7 @@ impl Scheduler {
         }
         let since = reader.waiting_since.unwrap_or(self.now);
         // Who has bytes to read needs no turn.
-        let waiting_since = reader.waiting_since;
+        let waiting_since = reader.waits_since(self.now);
         let turn = |after| waiting_since.map_or(Tick::NEVER, |since| since + after);
         let yielding = reader.yields.then(|| Urgency {
             rank: Rank::Yielding,
@@ -154,6 +168,7 @@ impl Scheduler {
                 wide_until: u64::MAX,
                 since: reader.sought_at,
                 candidate: None,
+                left_at: Tick::NEVER,
                 stays_until: u64::MAX,
             });
         };
@@ -177,10 +192,14 @@ impl Scheduler {
         let at = source.present.first_gap(wanted)?.start();
         let distance = at - position;
         let stays_until = source.stays_until(position);
+        let mut left_at = Tick::NEVER;
         let urgency = if let Some(yielding) = yielding {
             yielding
         } else if let Some(rate) = rate {
             reader.buffer.play_until(self.now, rate);
+            if distance > 0 {
+                left_at = reader.dry_at + Self::NEAR;
+            }
             let deadline = reader.buffer.dry_at(distance, rate);
             let rank = Rank::of_a_player(deadline, self.now);
             Urgency { rank, deadline }
@@ -212,9 +231,9 @@ impl Scheduler {
                 None => position.saturating_add(wide(reader.since_seek)),
             },
             since: reader.sought_at,
-            candidate: (urgency.rank == Rank::Unproven)
-                .then(|| reader.candidate(id, distance))
-                .flatten(),
+            candidate: (urgency.rank == Rank::Unproven && distance < Self::AMPLE)
+                .then(|| reader.candidate(id, distance)),
+            left_at,
             stays_until,
         })
     }

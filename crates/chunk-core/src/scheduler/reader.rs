@@ -34,6 +34,12 @@ pub(super) struct Reader {
     pub(super) since_seek: u64,
     /// Since when it waits for the byte it stands at.
     pub(super) waiting_since: Option<Tick>,
+    /// When that byte came; told only with what is read next.
+    come_at: Option<Tick>,
+    /// When, as far as its reading tells, it has nothing of its own any more.
+    pub(super) dry_at: Tick,
+    /// It has been given the chance to show that it plays, since it sought.
+    pub(super) is_tried: bool,
     /// The source was given up; nothing is fetched until the reader asks again.
     pub(super) has_given_up: bool,
     /// What it lacks; its urgency is its entry in the scheduler's `needs`.
@@ -44,6 +50,9 @@ impl Reader {
     /// A reader that has taken this many initial buffers without a pause is a copy. One is too few: at
     /// 8 Mbit/s on a line 1.3 times as fast, a player takes 43 MB before its own buffer of 10 s is full.
     const GREEDY_INITIALS: u64 = 3;
+
+    /// How long a reader may take to read what it waited for, and to say so.
+    const MOMENT: Duration = Duration::from_millis(200);
 
     fn new(
         source: SourceId,
@@ -78,6 +87,9 @@ impl Reader {
             paused: Duration::ZERO,
             since_seek: 0,
             waiting_since: Some(now),
+            come_at: None,
+            dry_at: now,
+            is_tried: false,
             has_given_up: false,
             need: None,
         }
@@ -92,6 +104,23 @@ impl Reader {
         self.told_rate
             .or_else(|| self.consumption.rate())
             .or(self.shown_rate)
+    }
+
+    /// It has read on, or does not wait after all. It plays on while it waits, until its own buffer is empty; a pause after
+    /// the byte has come is its own.
+    fn waited_until(&mut self, now: Tick) {
+        let until = self.come_at.take().unwrap_or(now);
+        let since = self.waiting_since.take().unwrap_or(until);
+        let stalled_since = self
+            .rate()
+            .map_or(since, |rate| since.max(self.buffer.dry_at(0, rate)));
+        self.consumption.starved(until.since(stalled_since));
+    }
+
+    /// Since when it waits. A moment after its byte has come it has read it; if not, it has something to read.
+    pub(super) fn waits_since(&self, now: Tick) -> Option<Tick> {
+        self.waiting_since
+            .filter(|_| self.come_at.is_none_or(|at| now <= at + Self::MOMENT))
     }
 
     /// Its first missing byte, where that is an offset.
@@ -186,15 +215,11 @@ impl Scheduler {
         reader.position = Some(position);
         // Saying again that it waits does not make a reader wait from now on.
         if read > 0 || !waiting {
-            let since = reader.waiting_since.take().unwrap_or(now);
-            // It plays on while it waits, until its own buffer is empty.
-            let stalled_since = reader
-                .rate()
-                .map_or(since, |rate| since.max(reader.buffer.dry_at(0, rate)));
-            reader.consumption.starved(now.since(stalled_since));
+            reader.waited_until(now);
         }
         let rate = reader.rate().unwrap_or(Self::ASSUMED_RATE);
         reader.buffer.took(now, read, idle, rate);
+        reader.dry_at = reader.buffer.dry_at(0, rate);
         if waiting {
             reader.waiting_since.get_or_insert(now);
             // Reading on among the bytes that are there is not asking again.
@@ -213,9 +238,12 @@ impl Scheduler {
         reader.buffer.emptied(now);
         reader.sought_at = now;
         reader.since_seek = 0;
+        reader.is_tried = false;
         reader.position = Some(position);
         reader.has_given_up = false;
         reader.waiting_since = Some(now);
+        reader.come_at = None;
+        reader.dry_at = now;
         self.refresh_reader(id);
     }
 
@@ -245,6 +273,7 @@ impl Scheduler {
 
     /// Works out anew what a reader needs.
     pub(super) fn refresh_reader(&mut self, id: ReaderId) {
+        self.note_coming(id);
         let need = self.need_of(id);
         let Some(reader) = self.readers.get_mut(&id) else {
             return;
@@ -271,6 +300,24 @@ impl Scheduler {
             if let Some(new) = new {
                 self.needs.insert((new, id));
             }
+        }
+    }
+
+    /// Notes when the byte has come that a reader waits for.
+    fn note_coming(&mut self, id: ReaderId) {
+        let now = self.now;
+        let Some(reader) = self.readers.get_mut(&id) else {
+            return;
+        };
+        let is_there = reader.position.is_some_and(|position| {
+            let source = self.sources.get(&reader.source);
+            source.is_some_and(|source| source.present.contains(position))
+        });
+        if !is_there {
+            reader.come_at = None;
+        } else if reader.waiting_since.is_some() && reader.come_at.is_none() {
+            reader.come_at = Some(now);
+            reader.dry_at = reader.dry_at.max(now);
         }
     }
 

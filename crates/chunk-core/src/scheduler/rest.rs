@@ -12,9 +12,8 @@ use alloc::collections::BTreeMap;
 use core::time::Duration;
 
 use super::need::{Rank, Urgency};
-use super::trial::Candidate;
 use super::wants::Want;
-use super::{OriginId, Scheduler};
+use super::{OriginId, ReaderId, Scheduler};
 use crate::Tick;
 
 /// For whom others rest.
@@ -42,7 +41,14 @@ struct OnLine {
     is_dry: bool,
     is_copied: bool,
     /// A reader of unknown rate is to show whether it plays.
-    for_trial: Option<Candidate>,
+    for_trial: Option<ReaderId>,
+}
+
+impl OnLine {
+    fn is_tried_by_another_than(&self, want: &Want) -> bool {
+        let reader = want.need.candidate.map(|candidate| candidate.reader);
+        self.for_trial.is_some() && self.for_trial != reader
+    }
 }
 
 /// Whether the lines of different origins meet further on, as far as trying has shown.
@@ -164,7 +170,7 @@ impl Scheduler {
             // Who waits for long gets a turn, lest its client give up.
             Rank::Unproven if on.for_critical => urgency.deadline,
             // Short turns would take from a trial what it is to show.
-            Rank::Unproven if on.for_trial.is_some() && want.need.candidate != on.for_trial => {
+            Rank::Unproven if on.is_tried_by_another_than(want) => {
                 urgency.deadline + (Self::TURN - Self::SHORT_TURN)
             }
             Rank::Bulk if on.for_player || on.for_unproven => urgency.deadline,

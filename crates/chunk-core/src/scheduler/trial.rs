@@ -1,9 +1,13 @@
 //! Giving a reader of unknown rate the chance to show that it plays.
 //!
 //! Shared evenly, a line that is a little faster than a film never lets its player pause, and who never pauses
-//! cannot be told from a copy. So where an even share would starve a common film, the reader that came last has the
-//! line for a while; if it pauses, its rate is known from then on. A trial that showed nothing is remembered, since
-//! whoever seeks again and again would otherwise always be the last one that came.
+//! cannot be told from a copy. So where an even share would starve a common film, one of those who take what they get
+//! has the line for a while; if it pauses, its rate is known from then on.
+//!
+//! Who comes goes first, since it has no picture yet, but for one that has come more than half the way: to interrupt it
+//! costs it more than it costs the other to wait for the rest. A trial that showed nothing is remembered, since
+//! whoever seeks again and again would otherwise always be the last one that came; whoever was there before has its
+//! own all the same.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -13,17 +17,46 @@ use super::reader::Reader;
 use super::run::Phase;
 use super::wants::Want;
 use super::{OriginId, ReaderId, Scheduler};
-use crate::Tick;
+use crate::{BLOCK_SIZE, Tick};
 
-/// A reader, and since when it reads on without a seek.
-pub(super) type Candidate = (Tick, ReaderId);
+/// A reader that may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) reader: ReaderId,
+    /// Since when it reads on without a seek.
+    since: Tick,
+    /// The bytes that came for it since then.
+    taken: u64,
+    /// It has had its trial.
+    is_tried: bool,
+}
+
+/// Somebody for whom others rest.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    of: (Tick, ReaderId),
+    /// Ends when so many bytes have come since its reader sought.
+    until: u64,
+}
+
+impl Candidate {
+    const fn key(&self) -> (Tick, ReaderId) {
+        (self.since, self.reader)
+    }
+
+    /// Whether it has come more than half the way.
+    const fn is_advanced(&self, length: u64) -> bool {
+        self.taken >= length / 2 && self.taken < length
+    }
+}
 
 /// The trials on one line.
 #[derive(Debug)]
 pub(super) struct Trials {
-    /// For whom others rest.
-    current: Option<Candidate>,
-    /// No trial before then.
+    current: Option<Trial>,
+    /// The last one that showed nothing.
+    failed: Option<(Tick, ReaderId)>,
+    /// No trial before then, but for those who were there before.
     not_before: Tick,
     /// How long the next trial that shows nothing is remembered.
     memory: Duration,
@@ -36,6 +69,7 @@ impl Trials {
     pub(super) const fn new() -> Self {
         Self {
             current: None,
+            failed: None,
             not_before: Tick::ZERO,
             memory: Self::MEMORY,
         }
@@ -47,71 +81,123 @@ impl Trials {
     }
 
     fn failed(&mut self, now: Tick) {
-        self.current = None;
+        self.failed = self.current.take().map(|trial| trial.of);
         self.not_before = now + self.memory;
         self.memory = (self.memory * 2).min(Self::LONGEST);
+    }
+
+    fn begin(&mut self, candidate: &Candidate, length: u64, now: Tick) {
+        let of = candidate.key();
+        let was_there_before = self.failed.is_some_and(|failed| of < failed);
+        if now >= self.not_before || was_there_before {
+            // What came before has filled its buffer where it had the line then as well.
+            let before = if candidate.is_advanced(length) {
+                candidate.taken / 2
+            } else {
+                candidate.taken
+            };
+            self.current = Some(Trial {
+                of,
+                until: before.saturating_add(length),
+            });
+        }
     }
 }
 
 impl Reader {
-    /// How many bytes after a seek a trial lasts. At 8 Mbit/s on a line 1.3 times as fast, a player whose buffer
-    /// holds two seconds pauses after 5 MB, and for the second time, which makes its rate known, little later.
-    const TRIAL: u64 = 16 * 1024 * 1024;
-
     /// What it is in a trial with `ahead` bytes ready before it, where nobody knows its rate.
-    pub(super) fn candidate(&self, id: ReaderId, ahead: u64) -> Option<Candidate> {
-        let taken = self.since_seek.saturating_add(ahead);
-        (taken < Self::TRIAL).then_some((self.sought_at, id))
+    pub(super) const fn candidate(&self, reader: ReaderId, ahead: u64) -> Candidate {
+        Candidate {
+            reader,
+            since: self.sought_at,
+            taken: self.since_seek.saturating_add(ahead),
+            is_tried: self.is_tried,
+        }
     }
 }
 
 impl Scheduler {
     /// On which lines others of unknown rate rest now, and for whom.
-    pub(super) fn try_out(&mut self, wants: &[Want]) -> Vec<(OriginId, Candidate)> {
+    pub(super) fn try_out(&mut self, wants: &[Want]) -> Vec<(OriginId, ReaderId)> {
         let origins: Vec<OriginId> = self.lines.iter().map(|(origin, _)| origin).collect();
         let on_trial = |origin| Some((origin, self.try_out_on(origin, wants)?));
         origins.into_iter().filter_map(on_trial).collect()
     }
 
-    fn try_out_on(&mut self, origin: OriginId, wants: &[Want]) -> Option<Candidate> {
-        let unproven = wants.iter().filter(|want| {
-            want.need.urgency.rank == Rank::Unproven
-                && self.origin_of(want.source) == Some(origin)
-                && !self.is_blocked(want.source)
-        });
-        let (count, newest) = unproven.fold((0, None), |(count, newest), want| {
-            (count + 1, want.need.candidate.max(newest))
-        });
-        let is_contested = count > 1 && self.is_too_little(origin, count);
+    fn try_out_on(&mut self, origin: OriginId, wants: &[Want]) -> Option<ReaderId> {
+        let eager: Vec<Candidate> = wants
+            .iter()
+            .filter(|want| want.need.urgency.rank == Rank::Unproven)
+            .filter(|want| self.origin_of(want.source) == Some(origin))
+            .filter(|want| !self.is_blocked(want.source))
+            .filter_map(|want| want.need.candidate)
+            .collect();
+        let brought = self.brought_by(origin);
+        let share = brought.checked_div(eager.len() as u64).unwrap_or(0);
+        let is_contested = eager.len() > 1 && brought > 0 && share < Self::ASSUMED_RATE;
+        let length = trial_length(brought);
+        let untried = || eager.iter().filter(|one| !one.is_tried);
+        let best = untried()
+            .filter(|one| one.is_advanced(length))
+            .max_by_key(|one| one.taken)
+            .or_else(|| untried().max_by_key(|one| one.key()));
         let now = self.now;
         let current = self.lines.get(origin)?.trials.current;
-        let reader = current.and_then(|(_, id)| self.readers.get(&id));
-        let is_known = reader.is_some_and(|reader| reader.rate().is_some());
-        let goes_on = current
-            .is_some_and(|(_, id)| reader.is_some_and(|reader| reader.candidate(id, 0) == current));
+        let reader = current.and_then(|trial| self.readers.get_mut(&trial.of.1));
+        let is_known = reader
+            .as_ref()
+            .is_some_and(|reader| reader.rate().is_some());
+        let goes_on = current.zip(reader).is_some_and(|(trial, reader)| {
+            reader.is_tried = reader.since_seek >= trial.until;
+            reader.sought_at == trial.of.0 && !reader.is_tried
+        });
         let trials = &mut self.lines.get_mut(origin)?.trials;
         if is_known {
             trials.passed();
         } else if current.is_some() && !goes_on {
             trials.failed(now);
         }
-        if is_contested && newest > trials.current && now >= trials.not_before {
-            trials.current = newest;
+        if !is_contested {
+            return None;
         }
-        trials
-            .current
-            .filter(|_| is_contested && newest == trials.current)
+        let is_half_over = |trial: Trial| {
+            let of = untried().find(|one| one.key() == trial.of);
+            of.is_some_and(|one| one.taken.saturating_add(length / 2) >= trial.until)
+        };
+        if let Some(best) = best
+            && trials
+                .current
+                .is_none_or(|trial| trial.of < best.key() && !is_half_over(trial))
+        {
+            trials.begin(best, length, now);
+        }
+        // Who is to be tried and leaves unread what is there needs nothing now.
+        let (_, current) = trials.current?.of;
+        untried()
+            .any(|one| one.reader == current)
+            .then_some(current)
     }
 
-    /// Whether an even share of what comes would starve a common film.
-    fn is_too_little(&self, origin: OriginId, readers: u64) -> bool {
-        let total = self
-            .runs
+    /// The bytes a second that an origin's connections bring together.
+    fn brought_by(&self, origin: OriginId) -> u64 {
+        self.runs
             .values()
             .filter(|run| run.phase == Phase::Open && run.takes_connection())
             .filter(|run| self.origin_of(run.source) == Some(origin))
             .filter_map(|run| run.rate.rate())
-            .fold(0, u64::saturating_add);
-        total > 0 && total / readers.max(1) < Self::ASSUMED_RATE
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// How many bytes after a seek a trial lasts on a line that brings `rate`. At 8 Mbit/s on a line 1.3 times as fast, a
+/// player whose buffer holds two seconds pauses after 5 MB, and for the second time, which makes its rate known, little
+/// later: after five seconds of the line. A player that waits meanwhile waits no longer than that.
+fn trial_length(rate: u64) -> u64 {
+    const TIME: u64 = 8;
+    const SHORTEST: u64 = 64 * BLOCK_SIZE;
+    const LONGEST: u64 = 256 * BLOCK_SIZE;
+    match rate {
+        0 => LONGEST,
+        rate => rate.saturating_mul(TIME).clamp(SHORTEST, LONGEST),
     }
 }

@@ -155,6 +155,7 @@ impl Scheduler {
                 wide_until: u64::MAX,
                 since: Tick::ZERO,
                 candidate: None,
+                left_at: Tick::NEVER,
                 stays_until: source.stays_until(at),
             },
         })

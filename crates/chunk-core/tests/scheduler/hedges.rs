@@ -5,6 +5,7 @@ use std::time::Duration;
 use chunk_core::scheduler::{Action, Input, Role, RunId, Start};
 
 use crate::driver::{World, range, reader};
+use crate::ranks::{bring, player_with};
 use crate::scenes::{KIB, MIB, NO_PAUSE, with_runs};
 
 const ANSWER: Duration = Duration::from_millis(50);
@@ -85,6 +86,31 @@ fn a_body_that_stands_still_is_asked_for_anew_where_it_stands() {
     world.pass(Duration::from_millis(1));
     let hedge = hedge_of(&world, run).expect("a hedge");
     assert_eq!(world.requests[&hedge].head, 50 * MIB + 10 * KIB);
+}
+
+#[test]
+fn r14_a_body_that_stands_still_is_asked_for_anew_when_its_player_comes_to_its_end() {
+    let mut world = with_runs(4);
+    player_with(&mut world, 1, 6);
+    let (run, _) = world.runs_of(1)[0];
+    // Six seconds of film are five and a third of one that is an eighth faster, and two are what is urgent.
+    world.pass(Duration::from_millis(3_300));
+    assert_eq!(hedge_of(&world, run), None);
+    world.pass(Duration::from_millis(100));
+    assert!(hedge_of(&world, run).is_some());
+}
+
+#[test]
+fn r14_who_waits_for_a_second_is_not_left_waiting_because_nobody_knows_its_rate() {
+    let mut world = with_runs(4);
+    world.open(1, 100 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    bring(&mut world, 1, 2 * MIB);
+    let (run, _) = world.runs_of(1)[0];
+    world.pass(Duration::from_millis(990));
+    assert_eq!(hedge_of(&world, run), None);
+    world.pass(Duration::from_millis(10));
+    assert!(hedge_of(&world, run).is_some());
 }
 
 #[test]

@@ -204,10 +204,39 @@ fn where_an_even_share_is_too_little_the_last_one_may_show_that_it_plays() {
     // The last one that came has the line, but for the turns of the other.
     let got_then = take(&mut world, 100);
     assert!(got_then[2] > 2 * got_then[1], "{got_then:?}");
-    // It takes 16 MiB without a pause, and the other has its share again.
-    take(&mut world, 300);
+    // It has taken what the line brings in eight seconds, without a pause; then the other may show that it plays.
+    take(&mut world, 100);
     let got_then = take(&mut world, 100);
-    assert!(got_then[1] > got_then[2] * 2 / 3, "{got_then:?}");
+    assert!(got_then[1] > 2 * got_then[2], "{got_then:?}");
+    // It did not either, and both have their share.
+    take(&mut world, 200);
+    let got_then = take(&mut world, 100);
+    assert!(
+        got_then[1].abs_diff(got_then[2]) < got_then[1] / 3,
+        "{got_then:?}"
+    );
+}
+
+#[test]
+fn a_player_that_leaves_unread_what_is_there_has_been_paused() {
+    // That nothing comes for so long is no reason to ask again.
+    let mut config = Config::default();
+    config.hedged = 0;
+    let mut world = World::new(config);
+    player_with(&mut world, 1, 3);
+    let (run, _) = world.runs_of(1)[0];
+    // Three seconds of film later it has nothing of its own, and two seconds of film are there for it.
+    world.progress(run, 2 * FILM);
+    world.pass(Duration::from_secs(5));
+    player_with(&mut world, 2, 1);
+    assert_eq!(in_flight(&world), [2]);
+    bring(&mut world, 2, 3 * FILM);
+    assert_eq!(in_flight(&world), [2]);
+    // It reads on, and plays.
+    world.confirm_aborts();
+    world.take(1, 2 * FILM, PAUSE);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(in_flight(&world), [1, 2]);
 }
 
 #[test]
