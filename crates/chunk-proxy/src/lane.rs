@@ -8,7 +8,7 @@
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -191,7 +191,8 @@ impl<'a, W: Wire> Lane<'a, W> {
     }
 
     async fn response(&mut self, request: Request<Body>) -> Option<Response<Body>> {
-        let mut answering = pin!(self.answerer.answer(request, self.connection));
+        // What it takes is given back before the bytes are sent, which takes longest.
+        let mut answering = Box::pin(self.answerer.answer(request, self.connection));
         poll_fn(|cx| {
             if let Poll::Ready(response) = answering.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));

@@ -118,3 +118,13 @@ async fn whoever_sends_no_head_in_time_is_let_go_and_each_answer_gives_new_time(
     assert!(player.is_closed().await);
     assert_eq!(began.elapsed().as_secs(), 10);
 }
+
+#[tokio::test]
+async fn a_connection_takes_little_memory_while_nothing_is_asked() {
+    let proxy = proxy(&Film::new(10));
+    let (_theirs, ours) = tokio::io::duplex(64);
+    let connection = proxy.serve_connection(ours, None, std::future::pending());
+    let size = size_of_val(&connection);
+    // Measured: 2,088; with the state of answering, which is given back before bytes are sent, 6,688.
+    assert!(size <= 3_000, "{size}");
+}
