@@ -190,10 +190,10 @@ impl Scheduler {
 }
 
 /// How many bytes after a seek a trial lasts on a line that brings `rate`. At 8 Mbit/s on a line 1.3 times as fast, a
-/// player whose buffer holds two seconds pauses after 5 MB, and for the second time, which makes its rate known, little
-/// later: after five seconds of the line. A player that waits meanwhile waits no longer than that.
+/// player whose buffer holds two seconds pauses after 9 MB, and for the third time, which makes its rate known, four
+/// seconds later. A player that waits meanwhile waits no longer than that.
 fn trial_length(rate: u64) -> u64 {
-    const TIME: u64 = 8;
+    const TIME: u64 = 11;
     const SHORTEST: u64 = 64 * BLOCK_SIZE;
     const LONGEST: u64 = 256 * BLOCK_SIZE;
     match rate {

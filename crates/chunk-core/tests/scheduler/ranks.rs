@@ -204,7 +204,7 @@ fn where_an_even_share_is_too_little_the_last_one_may_show_that_it_plays() {
     // The last one that came has the line, but for the turns of the other.
     let got_then = take(&mut world, 100);
     assert!(got_then[2] > 2 * got_then[1], "{got_then:?}");
-    // It has taken what the line brings in eight seconds, without a pause; then the other may show that it plays.
+    // It has taken what the line brings in eleven seconds, without a pause; then the other may show that it plays.
     take(&mut world, 100);
     let got_then = take(&mut world, 100);
     assert!(got_then[1] > 2 * got_then[2], "{got_then:?}");
