@@ -93,9 +93,10 @@ async fn fault15_writes_that_hang_hold_a_reader_up_once() {
     hang(&faults, &METHODS);
     let begun = Instant::now();
     assert_eq!(read_to_end(&mut opened.reader, 1).await, 47 * MIB);
-    // 47 MiB at 12.5 MB/s, the moment that shows that writes hang, and two for how much space there is.
+    // 47 MiB at 12.5 MB/s, the moment that shows that writes hang, and two for how much space there is. After a second the
+    // bytes are asked for anew, since their origin might be what is late, and what that brings is written as well.
     let took = begun.elapsed();
-    assert!(took <= Duration::from_secs(4 + 5 + 2), "{took:?}");
+    assert!(took <= Duration::from_secs(4 + 5 + 1 + 2), "{took:?}");
     // Another one, of another file, is not held up again.
     let begun = Instant::now();
     let mut opened = rig.open(40 * MIB, None).await;

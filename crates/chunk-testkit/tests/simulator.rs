@@ -120,7 +120,7 @@ fn a_copy_that_comes_shortly_after_a_player_costs_it_little() {
         // Who plays cannot be told from who copies before its buffer is full and it has paused more than once, after
         // eleven seconds of this line; each has the chance to show it. Then it is known for good.
         assert!(report.stalls <= 3, "{report:?}");
-        assert!(report.stalled < Duration::from_secs(13), "{report:?}");
+        assert!(report.stalled < Duration::from_secs(15), "{report:?}");
     }
 }
 

@@ -35,8 +35,17 @@ pub(super) struct Candidate {
 #[derive(Clone, Copy, Debug)]
 struct Trial {
     of: (Tick, ReaderId),
-    /// Ends when so many bytes have come since its reader sought.
-    until: u64,
+    /// How many bytes had come since its reader sought when it began. It may have run dry meanwhile, and has all of its
+    /// buffer to fill.
+    from: u64,
+    /// How many more it lasts: the most that was thought of, for what comes at a moment is less now and then.
+    length: u64,
+}
+
+impl Trial {
+    const fn end(&self) -> u64 {
+        self.from.saturating_add(self.length)
+    }
 }
 
 impl Candidate {
@@ -90,15 +99,10 @@ impl Trials {
         let of = candidate.key();
         let was_there_before = self.failed.is_some_and(|failed| of < failed);
         if now >= self.not_before || was_there_before {
-            // What came before has filled its buffer where it had the line then as well.
-            let before = if candidate.is_advanced(length) {
-                candidate.taken / 2
-            } else {
-                candidate.taken
-            };
             self.current = Some(Trial {
                 of,
-                until: before.saturating_add(length),
+                from: candidate.taken,
+                length,
             });
         }
     }
@@ -142,13 +146,17 @@ impl Scheduler {
             .max_by_key(|one| one.taken)
             .or_else(|| untried().max_by_key(|one| one.key()));
         let now = self.now;
-        let current = self.lines.get(origin)?.trials.current;
+        let current = self.lines.get_mut(origin)?.trials.current.as_mut();
+        let current = current.map(|trial| {
+            trial.length = trial.length.max(length);
+            *trial
+        });
         let reader = current.and_then(|trial| self.readers.get_mut(&trial.of.1));
         let is_known = reader
             .as_ref()
             .is_some_and(|reader| reader.rate().is_some());
         let goes_on = current.zip(reader).is_some_and(|(trial, reader)| {
-            reader.is_tried = reader.since_seek >= trial.until;
+            reader.is_tried = reader.since_seek >= trial.end();
             reader.sought_at == trial.of.0 && !reader.is_tried
         });
         let trials = &mut self.lines.get_mut(origin)?.trials;
@@ -162,7 +170,7 @@ impl Scheduler {
         }
         let is_half_over = |trial: Trial| {
             let of = untried().find(|one| one.key() == trial.of);
-            of.is_some_and(|one| one.taken.saturating_add(length / 2) >= trial.until)
+            of.is_some_and(|one| one.taken.saturating_add(trial.length / 2) >= trial.end())
         };
         if let Some(best) = best
             && trials
