@@ -205,7 +205,7 @@ fn where_an_even_share_is_too_little_the_last_one_may_show_that_it_plays() {
     let got_then = take(&mut world, 100);
     assert!(got_then[2] > 2 * got_then[1], "{got_then:?}");
     // It has taken what the line brings in eleven seconds, without a pause; then the other may show that it plays.
-    take(&mut world, 100);
+    take(&mut world, 200);
     let got_then = take(&mut world, 100);
     assert!(got_then[1] > 2 * got_then[2], "{got_then:?}");
     // It did not either, and both have their share.
