@@ -51,13 +51,7 @@ impl Guard {
         let listens = wait_until(limit, || {
             Ok(TcpStream::connect(address).is_ok() || self.child.try_wait()?.is_some())
         })?;
-        if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status}: {}", self.name, self.last_words());
-        }
-        if !listens {
-            bail!("{} does not listen: {}", self.name, self.last_words());
-        }
-        Ok(())
+        self.check(listens, "listen")
     }
 
     /// Waits until the program has said something in particular.
@@ -65,15 +59,16 @@ impl Guard {
         let said = wait_until(limit, || {
             Ok(fs::read_to_string(&self.log)?.contains(words) || self.child.try_wait()?.is_some())
         })?;
+        self.check(said, &format!("say `{words}`"))
+    }
+
+    /// An error where the program has ended, or did not do what was waited for.
+    fn check(&mut self, does: bool, what: &str) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended with {status}: {}", self.name, self.last_words());
         }
-        if !said {
-            bail!(
-                "{} does not say `{words}`: {}",
-                self.name,
-                self.last_words()
-            );
+        if !does {
+            bail!("{} does not {what}: {}", self.name, self.last_words());
         }
         Ok(())
     }

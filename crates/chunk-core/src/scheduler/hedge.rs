@@ -1,9 +1,9 @@
 //! Asking anew for what is late.
 //!
 //! An answer that does not come, or a body that stands still, holds up whoever waits for its next byte. Where
-//! that is critical, or nobody knows whether it is and somebody waits for a second, the same bytes are asked for over another connection, once: the first of the two to bring a
-//! byte goes on, the other is ended. This is the one case in which a byte is asked for twice at a time, so it has
-//! a budget.
+//! that is critical, or nobody knows whether it is and somebody has waited for a second, the same bytes are asked
+//! for over another connection, once: the first of the two to bring a byte goes on, the other is ended. This is the
+//! one case in which a byte is asked for twice at a time, so it has a budget.
 //!
 //! ```text
 //! late     no answer for  estimate + 4 · deviation + 100 ms   (RFC 6298, with a clock of 100 ms)
