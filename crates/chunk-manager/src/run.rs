@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use chunk_core::scheduler::{Input, RunId, Start};
@@ -289,7 +289,11 @@ impl RunTask {
     ) -> Result<(), FetchError> {
         let mut head = start;
         loop {
-            if head >= self.control.end() || self.control.is_aborted() {
+            if head >= self.control.end() {
+                return Ok(());
+            }
+            if self.control.is_aborted() {
+                self.take_what_is_there(&mut body, head, writer).await;
                 return Ok(());
             }
             if head >= self.control.until() {
@@ -306,68 +310,91 @@ impl RunTask {
                 writer.write_now().await;
             }
             let prepare = self.prepare(writer, head, total_len);
-            if self.control.unless_over(head, prepare).await.is_none() {
-                return Ok(());
-            }
-            if head >= self.control.until() {
+            let is_prepared = self.control.unless_over(head, prepare).await.is_some();
+            if !is_prepared || head >= self.control.until() {
                 continue;
             }
             let next = self
                 .control
                 .unless_over(head, poll_fn(|cx| body.as_mut().poll_next(cx)))
                 .await;
-            let mut piece = match next {
-                None => return Ok(()),
+            let first = match next {
+                None => continue,
                 Some(None) => return self.ended(head, total_len),
                 Some(Some(piece)) => piece?,
             };
-            let mut arrived = 0;
-            let mut failure = None;
-            loop {
-                arrived += self.accept(head + arrived, piece, writer);
-                if arrived >= BATCH
-                    || head + arrived >= self.control.end().min(self.control.until())
-                {
-                    break;
-                }
-                // Whatever else is there already goes into the same batch.
-                match poll_once(&mut body).await {
-                    Poll::Ready(Some(Ok(more))) => piece = more,
-                    Poll::Ready(Some(Err(error))) => {
-                        failure = Some(Err(error));
-                        break;
-                    }
-                    Poll::Ready(None) => {
-                        failure = Some(Ok(()));
-                        break;
-                    }
-                    Poll::Pending => break,
-                }
-            }
-            let from = head;
+            let enough = self.control.end().min(self.control.until());
+            let enough = enough.min(head.saturating_add(BATCH));
+            let (arrived, end) = self.gather(&mut body, head, Some(first), enough, writer);
+            self.report(head, arrived, head == start);
             head += arrived;
-            let now = self.inner.clock.now();
-            self.live.arrived(now, arrived);
-            self.control.account.arrived(
-                (&self.inner.timeline, &self.inner.counters),
-                now,
-                head,
-                from == start && arrived > 0,
-            );
-            if let Some(range) = ByteRange::try_new(from, head) {
-                drop(self.inner.commands.send(Command::Progressed {
-                    run: self.run,
-                    live: Arc::clone(&self.live),
-                    range,
-                }));
-            }
             writer.write_blocks().await;
-            match failure {
+            match end {
                 None => {}
                 Some(Ok(())) => return self.ended(head, total_len),
                 Some(Err(error)) => return Err(error),
             }
         }
+    }
+
+    /// What has come already is kept, for nothing that was received is thrown away: a connection that was held has a
+    /// window full of it. It is over all the same, and nobody waits for more.
+    async fn take_what_is_there(&self, body: &mut BodyStream, head: u64, writer: &mut Writer) {
+        let is_there = self.live.lock().readable.contains(head);
+        if is_there || self.control.account.has_competed() {
+            return;
+        }
+        let enough = self
+            .control
+            .end()
+            .min(head.saturating_add(writer.reserved()));
+        let (arrived, _) = self.gather(body, head, None, enough, writer);
+        self.report(head, arrived, false);
+        writer.write_blocks().await;
+    }
+
+    /// Accepts `first` and whatever else is there up to `enough`, so that all of it goes into one batch. Returns how many
+    /// bytes that was, and how the body ended, if it did.
+    fn gather(
+        &self,
+        body: &mut BodyStream,
+        head: u64,
+        first: Option<Bytes>,
+        enough: u64,
+        writer: &mut Writer,
+    ) -> (u64, Option<Result<(), FetchError>>) {
+        let mut arrived = first.map_or(0, |piece| self.accept(head, piece, writer));
+        while head + arrived < enough {
+            match poll_at_once(body) {
+                Poll::Ready(Some(Ok(piece))) => {
+                    arrived += self.accept(head + arrived, piece, writer);
+                }
+                Poll::Ready(Some(Err(error))) => return (arrived, Some(Err(error))),
+                Poll::Ready(None) => return (arrived, Some(Ok(()))),
+                Poll::Pending => break,
+            }
+        }
+        (arrived, None)
+    }
+
+    /// Says that bytes have come.
+    fn report(&self, from: u64, arrived: u64, is_first: bool) {
+        let Ok(range) = ByteRange::with_len(from, arrived) else {
+            return;
+        };
+        let now = self.inner.clock.now();
+        self.live.arrived(now, arrived);
+        self.control.account.arrived(
+            (&self.inner.timeline, &self.inner.counters),
+            now,
+            range.end(),
+            is_first,
+        );
+        drop(self.inner.commands.send(Command::Progressed {
+            run: self.run,
+            live: Arc::clone(&self.live),
+            range,
+        }));
     }
 
     /// The body has ended by itself: where the length was unknown, it is known now.
@@ -434,7 +461,8 @@ impl Inner {
     }
 }
 
-/// One look at a stream, without waiting.
-async fn poll_once(body: &mut BodyStream) -> Poll<Option<Result<Bytes, FetchError>>> {
-    poll_fn(|cx| Poll::Ready(body.as_mut().poll_next(cx))).await
+/// One look at a stream, of which nobody is told when there is more.
+fn poll_at_once(body: &mut BodyStream) -> Poll<Option<Result<Bytes, FetchError>>> {
+    let mut deaf = Context::from_waker(Waker::noop());
+    body.as_mut().poll_next(&mut deaf)
 }

@@ -91,6 +91,14 @@ impl Writer {
         }
     }
 
+    /// How many bytes more there is room for, as far as is known at once.
+    pub(crate) fn reserved(&self) -> u64 {
+        if !self.is_caching() {
+            return 0;
+        }
+        self.reservation.bytes().saturating_sub(self.batch_len)
+    }
+
     pub(crate) fn push(&mut self, at: u64, bytes: Bytes) {
         self.batch_len += bytes.len() as u64;
         self.batch.push((at, bytes));

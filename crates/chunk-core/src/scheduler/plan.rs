@@ -468,7 +468,7 @@ impl Scheduler {
         let may_come_back = source
             .gone
             .iter()
-            .filter(|gone| gone.is_player || run.held_since.is_some())
+            .filter(|gone| gone.rate.is_some() || run.held_since.is_some())
             .any(|gone| is_on_its_way_from(gone.position, u64::MAX));
         may_come_back
             || source

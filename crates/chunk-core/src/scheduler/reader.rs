@@ -32,6 +32,8 @@ pub(super) struct Reader {
     paused: Duration,
     /// Bytes read since opening or the last seek.
     pub(super) since_seek: u64,
+    /// When it last read, or was opened.
+    read_at: Tick,
     /// Since when it waits for the byte it stands at.
     pub(super) waiting_since: Option<Tick>,
     /// When that byte came; told only with what is read next.
@@ -50,6 +52,13 @@ impl Reader {
     /// A reader that has taken this many initial buffers without a pause is a copy. One is too few: at
     /// 8 Mbit/s on a line 1.3 times as fast, a player takes 43 MB before its own buffer of 10 s is full.
     const GREEDY_INITIALS: u64 = 3;
+
+    /// A player pauses for one of so many parts of its time at least.
+    const PAUSED_SHARE: u32 = 16;
+
+    /// How long a reader that has not paused passes for the player that it seems to be: on a line 1.1 times as fast as its
+    /// film, a buffer of six seconds takes as long to fill.
+    const TRUST: Duration = Duration::from_secs(60);
 
     /// How long a reader may take to read what it waited for, and to say so.
     const MOMENT: Duration = Duration::from_millis(200);
@@ -86,6 +95,7 @@ impl Reader {
             sought_at: now,
             paused: Duration::ZERO,
             since_seek: 0,
+            read_at: now,
             waiting_since: Some(now),
             come_at: None,
             dry_at: now,
@@ -104,6 +114,15 @@ impl Reader {
         self.told_rate
             .or_else(|| self.consumption.rate())
             .or(self.shown_rate)
+    }
+
+    /// Goes on as the player that `gone` was: closing a connection and opening another one is how players seek. A
+    /// client that copies and comes at that moment by chance passes for a player no longer than [`Self::TRUST`].
+    fn succeed(&mut self, gone: &Gone) {
+        if self.shown_rate.is_none() && gone.rate.is_some() {
+            self.shown_rate = gone.rate;
+            self.paused = self.paused.max(Self::TRUST / Self::PAUSED_SHARE);
+        }
     }
 
     /// It has read on, or does not wait after all. It plays on while it waits, until its own buffer is empty; a pause after
@@ -141,11 +160,10 @@ impl Reader {
     /// Its pauses tell a player from a copy as long as they are a sixteenth of its time: a player on a line 1.1
     /// times as fast as its film pauses for an eleventh, and a copy for next to nothing.
     fn judge_pauses(&mut self, now: Tick, idle: Duration) {
-        const SHARE: u32 = 16;
         if idle >= ConsumptionRate::SHORTEST_PAUSE {
             self.paused += idle.min(ConsumptionRate::LONGEST_PAUSE);
         }
-        if self.paused.saturating_mul(SHARE) < now.since(self.opened_at) {
+        if self.paused.saturating_mul(Self::PAUSED_SHARE) < now.since(self.opened_at) {
             self.shown_rate = None;
         } else {
             self.shown_rate = self.consumption.rate().or(self.shown_rate);
@@ -186,7 +204,9 @@ impl Scheduler {
         if let Some(total_len) = source.total_len {
             reader.resolve(total_len);
         }
-        source.readers.insert(id);
+        if let Some(gone) = source.came(id, self.now) {
+            reader.succeed(&gone);
+        }
         self.readers.insert(id, reader);
         self.refresh_reader(id);
     }
@@ -208,6 +228,9 @@ impl Scheduler {
             reader.consumption.resumed(now);
         }
         let read = position.saturating_sub(from);
+        if read > 0 {
+            reader.read_at = now;
+        }
         reader.read_ahead.on_read(from, read);
         reader.consumption.consumed(now, read);
         reader.judge_pauses(now, idle);
@@ -254,20 +277,30 @@ impl Scheduler {
         if let Some(need) = reader.need {
             self.needs.remove(&(need.urgency, id));
         }
-        let until = self.now + Self::GRACE;
-        if let Some(source) = self.sources.get_mut(&reader.source) {
-            source.readers.remove(&id);
-            if let Some(at) = reader.lacks() {
-                source.lacks.remove(&(at, id));
+        let Some(source) = self.sources.get_mut(&reader.source) else {
+            return;
+        };
+        source.readers.remove(&id);
+        if let Some(at) = reader.lacks() {
+            source.lacks.remove(&(at, id));
+        }
+        let Some(position) = reader.position else {
+            return;
+        };
+        let gone = Gone {
+            position,
+            until: self.now + Self::GRACE,
+            rate: reader.rate(),
+        };
+        if let Some(successor) = source.successor_of(reader.read_at) {
+            // Some open the new connection before they close the old one.
+            if let Some(successor) = self.readers.get_mut(&successor) {
+                successor.succeed(&gone);
             }
-            if let Some(position) = reader.position {
-                self.expectant.insert(reader.source);
-                source.remember(Gone {
-                    position,
-                    until,
-                    is_player: reader.rate().is_some(),
-                });
-            }
+            self.refresh_source(reader.source);
+        } else {
+            source.remember(gone);
+            self.expectant.insert(reader.source);
         }
     }
 
@@ -330,5 +363,33 @@ impl Scheduler {
         for reader in readers {
             self.refresh_reader(reader);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_seems_to_be_a_player_that_left_has_a_minute_to_pause() {
+        let start = Tick::ZERO + Duration::from_secs(9);
+        let config = Config::default();
+        let of = SourceId::new(1);
+        let mut reader = Reader::new(of, Start::At(0), None, Hints::default(), &config, start);
+        let mut gone = Gone {
+            position: 0,
+            until: start,
+            rate: None,
+        };
+        reader.succeed(&gone);
+        reader.judge_pauses(start, Duration::ZERO);
+        assert_eq!(reader.rate(), None);
+        gone.rate = Some(1_000_000);
+        reader.succeed(&gone);
+        reader.judge_pauses(start + Reader::TRUST, Duration::ZERO);
+        assert_eq!(reader.rate(), gone.rate);
+        let later = start + Reader::TRUST + Duration::from_nanos(1);
+        reader.judge_pauses(later, Duration::ZERO);
+        assert_eq!(reader.rate(), None);
     }
 }

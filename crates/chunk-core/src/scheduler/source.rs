@@ -20,6 +20,8 @@ pub(super) struct Source {
     pub(super) lacks: BTreeSet<(u64, ReaderId)>,
     /// Where readers stood that have gone a moment ago, the last one last.
     pub(super) gone: Vec<Gone>,
+    /// The reader that came last, and when.
+    newest: Option<(Tick, ReaderId)>,
     pub(super) retry: RetryState,
     /// No run may start before this instant.
     pub(super) blocked_until: Option<Tick>,
@@ -37,9 +39,9 @@ pub(super) struct Gone {
     pub(super) position: u64,
     /// Nothing is kept for it from then on.
     pub(super) until: Tick,
-    /// Whether it was known to play. For anybody else a connection that is read is not kept: what its buffers
+    /// The rate at which it was known to play. For anybody else a connection that is read is not kept: what its buffers
     /// take up meanwhile would be in vain.
-    pub(super) is_player: bool,
+    pub(super) rate: Option<u64>,
 }
 
 impl Source {
@@ -60,6 +62,7 @@ impl Source {
             readers: BTreeSet::new(),
             lacks: BTreeSet::new(),
             gone: Vec::new(),
+            newest: None,
             retry: RetryState::new(id.get()),
             blocked_until: None,
             window_cap: None,
@@ -88,6 +91,20 @@ impl Source {
         self.lacks
             .range(first(range.start())..first(range.end()))
             .map(|&(_, reader)| reader)
+    }
+
+    /// A reader has come: whoever has just gone is here again, at the same place or after a seek.
+    pub(super) fn came(&mut self, id: ReaderId, now: Tick) -> Option<Gone> {
+        self.readers.insert(id);
+        self.newest = Some((now, id));
+        self.gone.pop()
+    }
+
+    /// Who came after another one had read for the last time: its successor, if that one leaves.
+    pub(super) fn successor_of(&self, last_read: Tick) -> Option<ReaderId> {
+        self.newest
+            .filter(|&(came, id)| came > last_read && self.readers.contains(&id))
+            .map(|(_, id)| id)
     }
 
     /// A reader has gone.

@@ -13,4 +13,5 @@ mod rules;
 mod scenes;
 mod sharing;
 mod stripes;
+mod successors;
 mod yielding;
