@@ -9,15 +9,18 @@
 //!
 //! # Representation
 //!
-//! Disjoint intervals per key, each with its level and the number of its push, and per level an ordered
-//! set over (number, key, start). An interval that continues the *last* interval of its level is appended to it: nothing
-//! lies between the two in the order above, so the order of bytes stays the same, and a file asked for
-//! chunk by chunk, in order, is one interval. Each operation costs O((1 + t) log n) for n intervals of
-//! which it touches t.
+//! Disjoint intervals per key, found by a search, and per level a list of them in the order above. An interval that
+//! continues the *last* interval of its level is appended to it: nothing lies between the two in that order, so
+//! the order of bytes stays the same, and a file asked for chunk by chunk, in order, is one interval. Each
+//! operation costs O((1 + t) log n) for n intervals of which it touches t.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+mod order;
+
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 
 use crate::{ByteRange, Priority};
+use order::{Order, Slot};
 
 /// The explicit requests that nothing has served yet, over any number of entries.
 ///
@@ -34,20 +37,12 @@ use crate::{ByteRange, Priority};
 /// ```
 #[derive(Clone, Debug)]
 pub struct DemandQueue<K> {
-    /// (key, start) → the rest of the interval. Disjoint within a key.
-    intervals: BTreeMap<(K, u64), Interval>,
-    /// The same intervals as (sequence, key, start), one set per level, most urgent first.
-    levels: [BTreeSet<(u64, K, u64)>; 4],
+    /// (key, start) → the interval. Disjoint within a key.
+    intervals: BTreeMap<(K, u64), Slot>,
+    order: Order<K>,
     next_sequence: u64,
     /// Wider than an offset: two keys alone may hold more than 2⁶⁴ bytes.
     bytes: u128,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Interval {
-    end: u64,
-    priority: Priority,
-    sequence: u64,
 }
 
 /// Adjacent bytes of one key that are queued at one level and go one after the other.
@@ -88,7 +83,7 @@ impl<K: Copy + Ord> DemandQueue<K> {
     pub const fn new() -> Self {
         Self {
             intervals: BTreeMap::new(),
-            levels: [const { BTreeSet::new() }; 4],
+            order: Order::new(),
             next_sequence: 0,
             bytes: 0,
         }
@@ -101,22 +96,20 @@ impl<K: Copy + Ord> DemandQueue<K> {
         let mut pushed = Pushed::default();
         let mut rest = Some(range);
         while let Some(todo) = rest {
-            let Some((start, found)) = self.first_overlap(key, todo) else {
+            let Some((slot, found)) = self.first_overlap(key, todo) else {
                 self.insert(key, todo, priority, sequence);
                 pushed.added += todo.len();
                 break;
             };
-            if let Some(gap) = todo.before(start) {
+            if let Some(gap) = todo.before(found.range.start()) {
                 self.insert(key, gap, priority, sequence);
                 pushed.added += gap.len();
             }
-            let Some(piece) =
-                ByteRange::try_new(start.max(todo.start()), found.end.min(todo.end()))
-            else {
+            let Some(piece) = found.range.intersection(todo) else {
                 break;
             };
             if priority < found.priority {
-                self.promote(key, start, found, piece, priority, sequence);
+                self.promote(slot, found, piece, priority, sequence);
                 pushed.promoted += piece.len();
             }
             rest = todo.from(piece.end());
@@ -135,8 +128,9 @@ impl<K: Copy + Ord> DemandQueue<K> {
 
     /// Takes the bytes that go first out of the queue.
     pub fn pop(&mut self) -> Option<Demand<K>> {
-        let first = self.peek()?;
-        self.remove(first.key, first.range);
+        let levels = Priority::ALL.into_iter();
+        let (slot, first) = levels.flat_map(|level| self.order.at(level)).next()?;
+        self.cut(slot, first, first.range);
         Some(first)
     }
 
@@ -147,9 +141,7 @@ impl<K: Copy + Ord> DemandQueue<K> {
 
     /// What is queued at one level, in the order it goes.
     pub fn at(&self, priority: Priority) -> impl Iterator<Item = Demand<K>> + '_ {
-        self.level(priority)
-            .iter()
-            .filter_map(|&(_, key, start)| self.intervals.get(&(key, start))?.demand(key, start))
+        self.order.at(priority).map(|(_, demand)| demand)
     }
 
     /// Takes back what is queued of `range`; returns how many bytes that was.
@@ -164,32 +156,25 @@ impl<K: Copy + Ord> DemandQueue<K> {
 
     /// Removes everything queued for `key`; returns how many bytes that was.
     pub fn remove_key(&mut self, key: K) -> u64 {
-        let mut removed = 0;
-        while let Some((&(_, start), &found)) =
-            self.intervals.range((key, 0)..=(key, u64::MAX)).next()
-        {
-            self.take(key, start, found);
-            removed += found.end - start;
-        }
-        removed
+        ByteRange::try_new(0, u64::MAX).map_or(0, |all| self.remove(key, all))
     }
 
     /// What is queued for `key`, by offset.
     pub fn demands(&self, key: K) -> impl Iterator<Item = Demand<K>> + '_ {
         self.intervals
             .range((key, 0)..=(key, u64::MAX))
-            .filter_map(|(&(key, start), interval)| interval.demand(key, start))
+            .filter_map(|(_, &slot)| self.order.get(slot))
     }
 
     /// What is queued for `key` inside `range`, clipped to it, by offset.
     pub fn overlapping(&self, key: K, range: ByteRange) -> impl Iterator<Item = Demand<K>> + '_ {
         let first = self
             .first_overlap(key, range)
-            .map_or(range.end(), |(start, _)| start);
+            .map_or(range.end(), |(_, first)| first.range.start());
         self.intervals
-            .range((key, first)..(key, range.end().max(first)))
-            .filter_map(move |(&(key, start), interval)| {
-                let mut demand = interval.demand(key, start)?;
+            .range((key, first)..(key, range.end()))
+            .filter_map(move |(_, &slot)| {
+                let mut demand = self.order.get(slot)?;
                 demand.range = demand.range.intersection(range)?;
                 Some(demand)
             })
@@ -198,12 +183,8 @@ impl<K: Copy + Ord> DemandQueue<K> {
     /// The level at which the byte at `offset` is queued, if it is.
     #[must_use]
     pub fn priority_at(&self, key: K, offset: u64) -> Option<Priority> {
-        let (_, found) = self
-            .intervals
-            .range(..=(key, offset))
-            .next_back()
-            .filter(|&(&(owner, _), interval)| owner == key && offset < interval.end)?;
-        Some(found.priority)
+        let (_, found) = self.last_up_to(key, offset)?;
+        found.range.contains(offset).then_some(found.priority)
     }
 
     /// The number of intervals, which is what an operation's cost depends on.
@@ -225,154 +206,149 @@ impl<K: Copy + Ord> DemandQueue<K> {
     }
 
     /// The first interval of `key` with a byte in `range`.
-    fn first_overlap(&self, key: K, range: ByteRange) -> Option<(u64, Interval)> {
-        let around = self
-            .intervals
-            .range((key, 0)..=(key, range.start()))
-            .next_back()
-            .filter(|(_, interval)| interval.end > range.start());
-        let (&(_, start), &interval) = around.or_else(|| {
-            self.intervals
-                .range((key, range.start())..(key, range.end()))
-                .next()
-        })?;
-        Some((start, interval))
+    fn first_overlap(&self, key: K, range: ByteRange) -> Option<(Slot, Demand<K>)> {
+        // Most often there is one at most, and one search tells.
+        let last = self.last_overlap(key, range)?;
+        if last.1.range.start() <= range.start() {
+            return Some(last);
+        }
+        let around = self.last_up_to(key, range.start());
+        around
+            .filter(|(_, found)| found.range.contains(range.start()))
+            .or_else(|| {
+                let mut inside = self.intervals.range((key, range.start())..);
+                let (_, &slot) = inside.next()?;
+                Some((slot, self.order.get(slot)?))
+            })
+    }
+
+    /// The last interval of `key` with a byte in `range`.
+    fn last_overlap(&self, key: K, range: ByteRange) -> Option<(Slot, Demand<K>)> {
+        self.last_up_to(key, range.last())
+            .filter(|(_, found)| found.range.end() > range.start())
+    }
+
+    /// The last interval of `key` that begins at `offset` or before.
+    fn last_up_to(&self, key: K, offset: u64) -> Option<(Slot, Demand<K>)> {
+        let (&(owner, _), &slot) = self.intervals.range(..=(key, offset)).next_back()?;
+        if owner != key {
+            return None;
+        }
+        Some((slot, self.order.get(slot)?))
     }
 
     fn remove(&mut self, key: K, range: ByteRange) -> u64 {
+        if self.remove_whole(key, range) {
+            return range.len();
+        }
         let mut removed = 0;
         let mut rest = Some(range);
-        while let Some(todo) = rest {
-            let Some((start, found)) = self.first_overlap(key, todo) else {
-                break;
-            };
-            let Some(piece) =
-                ByteRange::try_new(start.max(todo.start()), found.end.min(todo.end()))
-            else {
-                break;
-            };
-            self.cut(key, start, found, piece);
+        // From the end, where each is found by one search.
+        while let Some(todo) = rest
+            && let Some((slot, found)) = self.last_overlap(key, todo)
+            && let Some(piece) = found.range.intersection(todo)
+        {
+            self.cut(slot, found, piece);
             removed += piece.len();
-            rest = todo.from(piece.end());
+            rest = todo.before(piece.start());
         }
         removed
     }
 
+    /// Removes the interval that is exactly `range`, if there is one. What was queued as one is most often taken back as
+    /// one, and a single search finds and removes it.
+    fn remove_whole(&mut self, key: K, range: ByteRange) -> bool {
+        let Entry::Occupied(entry) = self.intervals.entry((key, range.start())) else {
+            return false;
+        };
+        let slot = *entry.get();
+        let is_whole = self
+            .order
+            .get(slot)
+            .is_some_and(|found| found.range == range);
+        if is_whole {
+            entry.remove();
+            self.order.remove(slot);
+            self.bytes -= u128::from(range.len());
+        }
+        is_whole
+    }
+
     /// Removes `piece` from the interval around it; what is left keeps its place.
-    fn cut(&mut self, key: K, start: u64, found: Interval, piece: ByteRange) {
-        self.take(key, start, found);
-        for (start, end) in [(start, piece.start()), (piece.end(), found.end)] {
-            if let Some(left) = ByteRange::try_new(start, end) {
-                self.place(key, left, found.priority, found.sequence);
+    fn cut(&mut self, slot: Slot, found: Demand<K>, piece: ByteRange) {
+        let Demand { key, range, .. } = found;
+        self.bytes -= u128::from(piece.len());
+        match (range.before(piece.start()), range.from(piece.end())) {
+            (None, None) => {
+                self.intervals.remove(&(key, range.start()));
+                self.order.remove(slot);
+            }
+            (None, Some(right)) => {
+                self.intervals.remove(&(key, range.start()));
+                self.intervals.insert((key, right.start()), slot);
+                self.order.resize(slot, right);
+            }
+            (Some(left), None) => self.order.resize(slot, left),
+            (Some(left), Some(right)) => {
+                self.order.resize(slot, left);
+                let behind = Demand {
+                    range: right,
+                    ..found
+                };
+                let behind = self.order.insert_after(slot, behind);
+                self.intervals.insert((key, right.start()), behind);
             }
         }
     }
 
     /// Adds bytes that arrive now, appending them to the level's last interval where they continue it.
     fn insert(&mut self, key: K, range: ByteRange, priority: Priority, sequence: u64) {
-        if let Some((start, last)) = self.last_of(priority, key)
-            && last.end == range.start()
+        self.bytes += u128::from(range.len());
+        if let Some((slot, last)) = self.order.last(priority)
+            && last.is_continued_by(key, range)
+            && let Some(both) = ByteRange::try_new(last.range.start(), range.end())
         {
-            if let Some(interval) = self.intervals.get_mut(&(key, start)) {
-                interval.end = range.end();
-                self.bytes += u128::from(range.len());
-            }
+            self.order.resize(slot, both);
         } else {
-            self.place(key, range, priority, sequence);
+            let slot = self.order.push(Demand {
+                key,
+                range,
+                priority,
+                sequence,
+            });
+            self.intervals.insert((key, range.start()), slot);
         }
     }
 
     /// Moves `piece` from the interval around it to a higher level, where it arrives now.
     fn promote(
         &mut self,
-        key: K,
-        start: u64,
-        found: Interval,
+        slot: Slot,
+        found: Demand<K>,
         piece: ByteRange,
         priority: Priority,
         sequence: u64,
     ) {
-        let is_whole = start == piece.start() && found.end == piece.end();
-        let continues = self
-            .last_of(priority, key)
-            .is_some_and(|(_, last)| last.end == start);
-        if is_whole && !continues {
-            // It stays where it is among the intervals, which saves half of the searches.
-            self.level_mut(found.priority)
-                .remove(&(found.sequence, key, start));
-            self.level_mut(priority).insert((sequence, key, start));
-            if let Some(interval) = self.intervals.get_mut(&(key, start)) {
-                interval.priority = priority;
-                interval.sequence = sequence;
-            }
+        let last = self.order.last(priority);
+        let continues = last.is_some_and(|(_, last)| last.is_continued_by(found.key, piece));
+        if piece == found.range && !continues {
+            // It stays where it is among the intervals, which saves the searches.
+            self.order.promote(slot, priority, sequence);
         } else {
-            self.cut(key, start, found, piece);
-            self.insert(key, piece, priority, sequence);
+            self.cut(slot, found, piece);
+            self.insert(found.key, piece, priority, sequence);
         }
     }
+}
 
-    /// The interval that goes last at `priority`, if it belongs to `key`.
-    fn last_of(&self, priority: Priority, key: K) -> Option<(u64, Interval)> {
-        let &(_, owner, start) = self.level(priority).last()?;
-        let interval = self.intervals.get(&(owner, start))?;
-        (owner == key).then_some((start, *interval))
-    }
-
-    fn place(&mut self, key: K, range: ByteRange, priority: Priority, sequence: u64) {
-        self.bytes += u128::from(range.len());
-        self.level_mut(priority)
-            .insert((sequence, key, range.start()));
-        self.intervals.insert(
-            (key, range.start()),
-            Interval {
-                end: range.end(),
-                priority,
-                sequence,
-            },
-        );
-    }
-
-    fn take(&mut self, key: K, start: u64, found: Interval) {
-        self.bytes -= u128::from(found.end - start);
-        self.level_mut(found.priority)
-            .remove(&(found.sequence, key, start));
-        self.intervals.remove(&(key, start));
-    }
-
-    const fn level(&self, priority: Priority) -> &BTreeSet<(u64, K, u64)> {
-        let [critical, high, medium, low] = &self.levels;
-        match priority {
-            Priority::Critical => critical,
-            Priority::High => high,
-            Priority::Medium => medium,
-            Priority::Low => low,
-        }
-    }
-
-    const fn level_mut(&mut self, priority: Priority) -> &mut BTreeSet<(u64, K, u64)> {
-        let [critical, high, medium, low] = &mut self.levels;
-        match priority {
-            Priority::Critical => critical,
-            Priority::High => high,
-            Priority::Medium => medium,
-            Priority::Low => low,
-        }
+impl<K: Copy + Ord> Demand<K> {
+    fn is_continued_by(&self, key: K, range: ByteRange) -> bool {
+        self.range.end() == range.start() && self.key == key
     }
 }
 
 impl<K: Copy + Ord> Default for DemandQueue<K> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Interval {
-    fn demand<K>(self, key: K, start: u64) -> Option<Demand<K>> {
-        Some(Demand {
-            key,
-            range: ByteRange::try_new(start, self.end)?,
-            priority: self.priority,
-            sequence: self.sequence,
-        })
     }
 }
