@@ -103,6 +103,13 @@ pub(crate) struct Serve {
     /// Where players connect [default: 127.0.0.1:8787]
     #[arg(long, value_name = "ADDRESS", env = "CHUNKD_LISTEN")]
     pub(crate) listen: Option<Address>,
+    /// The server's certificate, and after it those that lead to one that players trust, in PEM: players then connect
+    /// with TLS, and may speak HTTP/2 [default: none]
+    #[arg(long, value_name = "FILE", env = "CHUNKD_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM; may be in the same file
+    #[arg(long, value_name = "FILE", env = "CHUNKD_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// A further address for /healthz and /metrics alone [default: none]
     #[arg(long, value_name = "ADDRESS", env = "CHUNKD_ADMIN_LISTEN")]
     pub(crate) admin_listen: Option<Address>,
@@ -295,7 +302,7 @@ mod tests {
             "chunkd serve --origin https://media.example.org/library/",
             "chunkd serve --origin a=http://x/ --origin b=http://y/ --listen 127.0.0.1:8787 --cache-dir d \
              --chunk-size 10MiB --max-downloads 4 --read-ahead 30s --max-size 50GiB --min-free 5GiB \
-             --memory 64MiB --fill --config f",
+             --memory 64MiB --fill --config f --tls-cert c --tls-key k",
             "chunkd fetch https://media.example.org/library/a /b --json",
             "chunkd status --json",
             "chunkd why /a 10MiB",

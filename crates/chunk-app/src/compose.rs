@@ -9,7 +9,7 @@ use chunk_events::BroadcastEvents;
 use chunk_fetch_http::{HttpFetcher, OriginConfig};
 use chunk_manager::ChunkManager;
 use chunk_ports::{ChunkFetcher, ChunkStore, EventSink, OriginForward, TallyStore};
-use chunk_proxy::{Cors, Mount, PartitionKey, Proxy, ProxyConfig};
+use chunk_proxy::{Cors, Mount, PartitionKey, Proxy, ProxyConfig, TlsIdentity};
 use chunk_store_sqlite::{Durability, SqliteChunkStore, SqliteOptions};
 
 use crate::access::Access;
@@ -159,6 +159,7 @@ pub(crate) fn proxy(
     stores: &Stores,
     settings: &Settings,
     serve: &ServeSettings,
+    identity: Option<TlsIdentity>,
 ) -> Outcome<Proxy> {
     let mut mounts = Vec::new();
     for origin in settings.mounts.iter() {
@@ -190,11 +191,12 @@ pub(crate) fn proxy(
             serve.max_connections
         );
     }
-    let config = ProxyConfig::new(mounts)
+    let mut config = ProxyConfig::new(mounts)
         .with_hosts(serve.hosts.clone())
         .with_cors(cors)
         .with_grace(serve.grace)
         .with_max_connections(clients.min(serve.max_connections));
+    config.tls = identity;
     let manager = manager.clone();
     match &stores.http {
         Some(http) => {

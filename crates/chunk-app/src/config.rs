@@ -16,6 +16,8 @@ use crate::suggest::nearest;
 /// Keys at the top of the file.
 pub(crate) const TOP_KEYS: &[&str] = &[
     "listen",
+    "tls_cert",
+    "tls_key",
     "admin_listen",
     "hosts",
     "cors",
@@ -59,6 +61,8 @@ const HEADER_KEYS: &[&str] = &["env", "file"];
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfigFile {
     pub(crate) listen: Option<String>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
     pub(crate) admin_listen: Option<String>,
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
@@ -372,6 +376,8 @@ mod tests {
         background_rate = "20Mbit/s"
         metered = true
         fill = true
+        tls_cert = "chain.pem"
+        tls_key = "key.pem"
 
         [origin]
         url = "https://a.example.org/"

@@ -17,6 +17,8 @@ enum Form {
 fn form(name: &str) -> Option<Form> {
     Some(match name {
         "listen" => Form::Text("\"127.0.0.1:8787\""),
+        "tls_cert" => Form::Text("\"chain.pem\""),
+        "tls_key" => Form::Text("\"key.pem\""),
         "admin_listen" => Form::Text("\"127.0.0.1:8788\""),
         "cache_dir" => Form::Text("\"/var/cache/chunkd\""),
         "log" => Form::Text("\"info\""),

@@ -40,6 +40,7 @@ mod forms;
 #[cfg(test)]
 mod found_inputs;
 mod host;
+mod identity;
 mod idle;
 mod instance;
 mod known;

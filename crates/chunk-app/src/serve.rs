@@ -24,6 +24,11 @@ pub(crate) async fn serve(settings: &Settings, serve: &ServeSettings) -> Outcome
             "no origin is given; say for example `chunkd serve --origin https://media.example.org/library/`",
         ));
     }
+    let identity = match &serve.identity {
+        Some(files) => Some(files.read()?),
+        None => None,
+    };
+    let scheme = if identity.is_some() { "https" } else { "http" };
     let mut signals = Signals::watch()
         .map_err(|error| Failure::failed(format!("cannot watch for signals: {error}")))?;
     folder::prepare(&settings.cache_dir)?;
@@ -37,7 +42,7 @@ pub(crate) async fn serve(settings: &Settings, serve: &ServeSettings) -> Outcome
     let instance = Instance::start(lock, settings, Role::Serve).await?;
     let host = Arc::clone(instance.host());
     let address = listener.local_addr().map_err(Failure::failed)?;
-    let proxy = compose::proxy(&host.manager, instance.stores(), settings, serve)?;
+    let proxy = compose::proxy(&host.manager, instance.stores(), settings, serve, identity)?;
     host.observe(proxy.clone());
     let mut draining = host.draining();
     let players = tokio::spawn(async move {
@@ -60,7 +65,7 @@ pub(crate) async fn serve(settings: &Settings, serve: &ServeSettings) -> Outcome
     for origin in settings.mounts.iter() {
         tokio::spawn(warn_of_silence(origin.clone()));
         output::line(format!(
-            "chunkd: http://{address}{} -> {}",
+            "chunkd: {scheme}://{address}{} -> {}",
             origin.mount(),
             origin.url
         ))?;

@@ -16,6 +16,7 @@ use crate::address::Address;
 use crate::cli;
 use crate::config::{ConfigFile, OriginTable, WithUnit};
 use crate::failure::{Failure, Outcome};
+use crate::identity::IdentityFiles;
 use crate::known::{Known, Told};
 use crate::origin::{Mounts, Origin};
 use crate::origin_url::OriginUrl;
@@ -72,6 +73,7 @@ pub(crate) struct ServeSettings {
     pub(crate) cors: Vec<String>,
     pub(crate) grace: Duration,
     pub(crate) max_connections: usize,
+    pub(crate) identity: Option<IdentityFiles>,
 }
 
 impl<'a> Layers<'a> {
@@ -221,6 +223,7 @@ impl<'a> Layers<'a> {
         }
         Ok(ServeSettings {
             max_connections,
+            identity: IdentityFiles::of(flags, file, &self.path)?,
             listen: address("listen", flags.listen, file.listen.as_deref())?
                 .unwrap_or(DEFAULT_LISTEN),
             admin_listen: address(

@@ -29,10 +29,27 @@ impl HostNames {
     /// # Errors
     /// The status to answer with: 421 to another name, 400 where there is none, or several, or no `http` target.
     pub fn admit(&self, head: &Parts, local: Option<IpAddr>) -> Result<(), StatusCode> {
-        match admit(&self.0, head, local) {
+        match admit(&self.0, Scheme::Http, head, local) {
             Ok(_) => Ok(()),
             Err(NotAdmitted::ForeignHost) => Err(StatusCode::MISDIRECTED_REQUEST),
-            Err(NotAdmitted::Host | NotAdmitted::Scheme) => Err(StatusCode::BAD_REQUEST),
+            Err(NotAdmitted::Host | NotAdmitted::Scheme(_)) => Err(StatusCode::BAD_REQUEST),
+        }
+    }
+}
+
+/// What the targets of a server begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 }
@@ -44,15 +61,17 @@ pub(crate) enum NotAdmitted {
     Host,
     /// 421: a host this proxy does not answer to.
     ForeignHost,
-    /// 400: a scheme other than `http`.
-    Scheme,
+    /// 400: a scheme other than the server's, which is this one.
+    Scheme(Scheme),
 }
 
 /// The authority a request is for, once it is known to be one of ours.
 ///
-/// An absolute target beats the `Host` field (RFC 9112, 3.2.2).
+/// An absolute target beats the `Host` field (RFC 9112, 3.2.2). In HTTP/2, where every target is absolute, the field
+/// need not be there, and must not say something else (RFC 9113, 8.3.1).
 pub(crate) fn admit(
     hosts: &[String],
+    scheme: Scheme,
     head: &Parts,
     local: Option<IpAddr>,
 ) -> Result<Option<String>, NotAdmitted> {
@@ -62,12 +81,20 @@ pub(crate) fn admit(
         (Some(line), None) => Some(line.to_str().map_err(|_| NotAdmitted::Host)?),
         // RFC 9112, 3.2: 400 where there is none or more than one. HTTP/1.0 knew no such field.
         (None, None) if head.version < Version::HTTP_11 => None,
+        (None, None) if head.version >= Version::HTTP_2 && uri.authority().is_some() => None,
         _ => return Err(NotAdmitted::Host),
     };
-    if uri.scheme_str().is_some_and(|scheme| scheme != "http") {
-        return Err(NotAdmitted::Scheme);
+    if uri.scheme_str().is_some_and(|said| said != scheme.name()) {
+        return Err(NotAdmitted::Scheme(scheme));
     }
-    let authority = uri.authority().map(http::uri::Authority::as_str).or(field);
+    let target = uri.authority().map(http::uri::Authority::as_str);
+    if head.version >= Version::HTTP_2
+        && let (Some(target), Some(field)) = (target, field)
+        && !target.eq_ignore_ascii_case(field)
+    {
+        return Err(NotAdmitted::Host);
+    }
+    let authority = target.or(field);
     let Some(authority) = authority else {
         return Ok(None);
     };
@@ -141,7 +168,9 @@ impl Caller {
         {
             return Self::Listed(origin.clone());
         }
-        let own = text.strip_prefix("http://");
+        let own = text
+            .strip_prefix(config.scheme().name())
+            .and_then(|rest| rest.strip_prefix("://"));
         if own.is_some() && own.map(str::to_ascii_lowercase).as_deref() == authority {
             Self::Own
         } else {
@@ -209,7 +238,8 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        admit(&config().hosts, &head, Some("192.0.2.7".parse().unwrap()))
+        let local = Some("192.0.2.7".parse().unwrap());
+        admit(&config().hosts, Scheme::Http, &head, local)
     }
 
     fn host(host: &str) -> Result<Option<String>, NotAdmitted> {
@@ -279,7 +309,39 @@ mod tests {
             absolute("http://evil.example/a"),
             Err(NotAdmitted::ForeignHost)
         );
-        assert_eq!(absolute("https://localhost/a"), Err(NotAdmitted::Scheme));
+        assert_eq!(
+            absolute("https://localhost/a"),
+            Err(NotAdmitted::Scheme(Scheme::Http))
+        );
+    }
+
+    #[test]
+    fn a_target_of_http_2_names_the_host_and_the_field_says_nothing_else() {
+        let ask = |target: &str, host: Option<&str>| {
+            let mut request = http::Request::builder().uri(target);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let request = request.version(Version::HTTP_2).body(()).unwrap();
+            admit(&[], Scheme::Https, &request.into_parts().0, None)
+        };
+        let ours = Ok(Some("localhost:1".to_owned()));
+        assert_eq!(ask("https://localhost:1/a", None), ours);
+        assert_eq!(ask("https://localhost:1/a", Some("LOCALHOST:1")), ours);
+        assert_eq!(ask("/a", Some("localhost:1")), ours);
+        assert_eq!(
+            ask("https://localhost:1/a", Some("localhost:2")),
+            Err(NotAdmitted::Host)
+        );
+        assert_eq!(ask("/a", None), Err(NotAdmitted::Host));
+        assert_eq!(
+            ask("https://evil.example/a", None),
+            Err(NotAdmitted::ForeignHost)
+        );
+        assert_eq!(
+            ask("http://localhost:1/a", None),
+            Err(NotAdmitted::Scheme(Scheme::Https))
+        );
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Answerer {
         {
             return None;
         }
-        let authority = admission::admit(&self.config.hosts, head, local).ok()?;
+        let authority =
+            admission::admit(&self.config.hosts, self.config.scheme(), head, local).ok()?;
         let caller = Caller::of(&self.config, &head.headers, authority.as_deref());
         let routed = route::resolve(&self.config.mounts, &head.uri, &head.headers).ok()?;
         let policy = Policy::of(routed.mount, &routed.resource);

@@ -123,7 +123,7 @@ impl Answerer {
         if head.method == Method::CONNECT || head.method == Method::TRACE {
             return Err(Refusal::method(self.methods()).closing());
         }
-        let authority = admission::admit(&self.config.hosts, &head, local)?;
+        let authority = admission::admit(&self.config.hosts, self.config.scheme(), &head, local)?;
         let caller = Caller::of(&self.config, &head.headers, authority.as_deref());
         if !forward::is_safe(&head.method) && caller == Caller::Foreign {
             return Err(Refusal::new(

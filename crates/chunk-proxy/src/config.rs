@@ -7,7 +7,9 @@ use chunk_core::{CacheKey, DEFAULT_SIGNATURE_PARAMETERS};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
+use crate::admission::Scheme;
 use crate::route::push_hex;
+use crate::tls::TlsIdentity;
 use crate::turned_away::AT_ONCE;
 
 /// What a [`Proxy`](crate::Proxy) is made of besides its manager.
@@ -27,6 +29,9 @@ pub struct ProxyConfig {
     pub header_timeout: Duration,
     /// How long answers under way may go on when the proxy is to stop.
     pub grace: Duration,
+    /// What to show to clients, who then connect with TLS, and without it are not understood. Who does may speak
+    /// HTTP/2.
+    pub tls: Option<TlsIdentity>,
 }
 
 impl ProxyConfig {
@@ -35,7 +40,7 @@ impl ProxyConfig {
     pub const BEYOND: usize = AT_ONCE + 1;
 
     /// These origins; loopback names only; no cross-origin access; 1,024 connections, 30 s for a request
-    /// head, 10 s to drain.
+    /// head, 10 s to drain; no TLS.
     #[must_use]
     pub const fn new(mounts: Vec<Mount>) -> Self {
         Self {
@@ -45,6 +50,7 @@ impl ProxyConfig {
             max_connections: 1024,
             header_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(10),
+            tls: None,
         }
     }
 
@@ -81,6 +87,20 @@ impl ProxyConfig {
     pub const fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
+    }
+
+    /// The same for clients that connect with TLS.
+    #[must_use]
+    pub fn with_tls(mut self, identity: TlsIdentity) -> Self {
+        self.tls = Some(identity);
+        self
+    }
+
+    pub(crate) const fn scheme(&self) -> Scheme {
+        match self.tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        }
     }
 
     /// Checks what the types cannot: that the mounts can be told apart.

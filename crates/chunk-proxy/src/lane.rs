@@ -10,19 +10,18 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use chunk_manager::Piece;
 use chunk_ports::Put;
 use http::{Request, Response};
 use tokio::io::ReadBuf;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::again::{Like, Memory};
 use crate::answer::{Answerer, Connection};
 use crate::body::Body;
 use crate::framing::{MAX_HEAD, find_end};
 use crate::heads::{Date, Plain, parse, write_head};
+use crate::patience::{Closing, Patience};
 use crate::seats::Seat;
 use crate::wire::Wire;
 
@@ -242,9 +241,17 @@ impl<'a, W: Wire> Lane<'a, W> {
         }
     }
 
-    /// Says that nothing more will be said; a client that is gone does not care.
+    /// Says that nothing more will be said; a client that is gone does not care, and one that takes nothing is not
+    /// waited for: with TLS, saying so takes room on the way to it.
     async fn shut_down(&mut self) {
-        let _ = poll_fn(|cx| Pin::new(&mut *self.wire).poll_shutdown(cx)).await;
+        self.patience.begin();
+        poll_fn(|cx| {
+            if Pin::new(&mut *self.wire).poll_shutdown(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            self.patience.poll_over(cx)
+        })
+        .await;
     }
 }
 
@@ -466,70 +473,4 @@ fn poll_read<W: Wire>(
     ready!(Pin::new(wire).poll_read(cx, &mut piece))?;
     read.extend_from_slice(piece.filled());
     Poll::Ready(Ok(piece.filled().len()))
-}
-
-/// The end of a server's patience with a client that is to send a head.
-#[derive(Debug)]
-struct Patience {
-    limit: Duration,
-    ends: Instant,
-    /// Armed for an end that may have moved since: setting a timer for every request would cost more than one that
-    /// goes off too early now and then.
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            ends: Instant::now(),
-            timer: None,
-        }
-    }
-
-    fn begin(&mut self) {
-        self.ends = Instant::now() + self.limit;
-    }
-
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let ends = self.ends;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(ends)));
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= ends {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(ends);
-        }
-    }
-}
-
-/// The wish that a connection end, which may be asked after any number of times.
-#[derive(Debug)]
-pub(crate) struct Closing<F> {
-    wish: Option<Pin<Box<F>>>,
-}
-
-impl<F: Future<Output = ()>> Closing<F> {
-    pub(crate) fn new(wish: F) -> Self {
-        Self {
-            wish: Some(Box::pin(wish)),
-        }
-    }
-
-    /// Whether the wish has been made.
-    async fn is_over(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.poll_over(cx).is_ready())).await
-    }
-
-    /// Ready once the wish has been made.
-    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(wish) = &mut self.wish {
-            ready!(wish.as_mut().poll(cx));
-            self.wish = None;
-        }
-        Poll::Ready(())
-    }
 }

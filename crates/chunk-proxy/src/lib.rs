@@ -1,11 +1,11 @@
-//! HTTP/1.1 for players, in front of a [`ChunkManager`](chunk_manager::ChunkManager).
+//! HTTP for players, in front of a [`ChunkManager`](chunk_manager::ChunkManager).
 //!
 //! A correct HTTP server first and a cache second: ranges, preconditions, freshness and framing as
-//! RFC 9110, 9111 and 9112 say, tried against how real players ask. It holds no bytes of its own: a body
+//! RFC 9110, 9111, 9112 and 9113 say, tried against how real players ask. It holds no bytes of its own: a body
 //! is pulled from a reader as fast as the socket takes it, and a client that leaves takes its demand along.
 //!
-//! It refuses to be a general web server: no TLS, no compression, no HTTP/2, no administration. What it
-//! answers is fixed in `docs/SEMANTICS.md`.
+//! It refuses to be a general web server: no compression, no administration. What it answers is fixed in
+//! `docs/SEMANTICS.md`. With a [`TlsIdentity`] players connect with TLS, and may speak HTTP/2.
 //!
 //! [`Proxy`] is built from a manager and a [`ProxyConfig`]; [`Proxy::serve`] accepts until told to stop,
 //! [`Proxy::serve_connection`] serves a connection that something else accepted. [`RangeHeader`] is the
@@ -52,17 +52,21 @@ mod lane;
 mod multipart;
 mod near;
 mod observe;
+mod patience;
 mod preconditions;
 mod range_header;
 mod refusal;
 mod respond;
 mod route;
 mod seats;
+mod secure;
 mod serve;
 mod source;
+mod streams;
 mod structured;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod told;
 mod turned_away;
 mod wire;
@@ -73,4 +77,5 @@ pub use dated::while_dated;
 pub use observe::{LatencyHistogram, ProxyStatistics};
 pub use range_header::{RangeHeader, RangeSpec, Selection};
 pub use serve::Proxy;
+pub use tls::{TlsError, TlsIdentity};
 pub use told::{BadRate, plain_target};

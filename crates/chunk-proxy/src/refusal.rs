@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
-use crate::admission::NotAdmitted;
+use crate::admission::{NotAdmitted, Scheme};
 use crate::body::Body;
 use crate::multipart::unsatisfied_range;
 use crate::route::NoRoute;
@@ -115,7 +115,10 @@ impl From<NotAdmitted> for Refusal {
     fn from(reason: NotAdmitted) -> Self {
         match reason {
             NotAdmitted::Host => Self::bad_request("a request names exactly one host"),
-            NotAdmitted::Scheme => Self::bad_request("only http targets are served"),
+            NotAdmitted::Scheme(Scheme::Http) => Self::bad_request("only http targets are served"),
+            NotAdmitted::Scheme(Scheme::Https) => {
+                Self::bad_request("only https targets are served")
+            }
             NotAdmitted::ForeignHost => Self::new(
                 StatusCode::MISDIRECTED_REQUEST,
                 "this proxy does not answer to that host name",

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::answer::{Answerer, Connection};
 use crate::body::{Body, BodyError};
@@ -28,11 +29,14 @@ use crate::config::{ConfigError, ProxyConfig};
 use crate::dated::{self, while_dated};
 use crate::flush::Flushed;
 use crate::framing::{Gate, MAX_HEAD};
-use crate::lane::{Closing, End, Lane};
+use crate::lane::{End, Lane};
 use crate::near::do_not_pace;
 use crate::observe::{Counters, OpenConnection, ProxyStatistics};
+use crate::patience::Closing;
 use crate::seats::{Seat, Seats};
 use crate::source::Source;
+use crate::streams::Streams;
+use crate::tls::TlsIdentity;
 use crate::turned_away::{AT_ONCE, turn_away};
 use crate::wire::{Foreign, Socket, Wire};
 
@@ -40,7 +44,7 @@ use crate::wire::{Foreign, Socket, Wire};
 /// back as connections end, so trying on in a tight loop would only take their time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves players over HTTP/1.1 from a [`ChunkManager`]. Cheap to clone.
+/// Serves players over HTTP from a [`ChunkManager`]. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     pub(crate) answerer: Arc<Answerer>,
@@ -148,8 +152,9 @@ impl Proxy {
             self.answerer
                 .counters
                 .answered(StatusCode::SERVICE_UNAVAILABLE);
+            let tls = self.answerer.config.tls.clone();
             connections.spawn(async move {
-                turn_away(stream).await;
+                turn_away(stream, tls).await;
                 drop(turn);
             });
         }
@@ -157,17 +162,14 @@ impl Proxy {
         // Dropping the sender tells every connection.
         drop(closing);
         let drained = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.answerer.config.grace, drained)
-            .await
-            .is_err()
-        {
+        if timeout(self.answerer.config.grace, drained).await.is_err() {
             connections.shutdown().await;
         }
     }
 
     /// Serves one connection that something else accepted, until it ends or `closing` is ready; then the
     /// answer under way is the last. `local` is the address the client connected to: a request may name
-    /// it as its host.
+    /// it as its host. Where there is a [`TlsIdentity`](crate::TlsIdentity) the connection begins with a handshake.
     pub async fn serve_connection<Io>(
         &self,
         io: Io,
@@ -176,14 +178,12 @@ impl Proxy {
     ) where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.drive(
-            Foreign(io),
-            Seat::elsewhere(),
+        let comer = Comer {
+            seat: Seat::elsewhere(),
             local,
-            Arc::default(),
-            closing,
-        )
-        .await;
+            must_reset: Arc::default(),
+        };
+        self.begin(Foreign(io), comer, closing).await;
     }
 
     async fn serve_stream(&self, stream: TcpStream, seat: Seat, mut closing: watch::Receiver<()>) {
@@ -194,43 +194,98 @@ impl Proxy {
         let socket = Socket::new(stream, Arc::clone(&must_reset));
         // Nothing is ever sent: it ends when the sender is gone.
         let closing = async move { while closing.changed().await.is_ok() {} };
-        self.drive(socket, seat, local, must_reset, closing).await;
+        let comer = Comer {
+            seat,
+            local,
+            must_reset,
+        };
+        self.begin(socket, comer, closing).await;
+    }
+
+    async fn begin<W>(&self, wire: W, comer: Comer, closing: impl Future<Output = ()>)
+    where
+        W: Wire + Send + 'static,
+    {
+        let _open = OpenConnection::new(Arc::clone(&self.answerer.counters));
+        let closing = Closing::new(closing);
+        match &self.answerer.config.tls {
+            None => self.drive(wire, comer, closing).await,
+            // Most connections that have no need of it should not have the memory for it.
+            Some(identity) => Box::pin(self.drive_secure(identity, wire, comer, closing)).await,
+        }
+    }
+
+    /// Serves a connection with TLS. To begin it may take as long as a request's head, and whoever has not begun makes room
+    /// for others like one that rests.
+    async fn drive_secure<W>(
+        &self,
+        identity: &TlsIdentity,
+        wire: W,
+        comer: Comer,
+        mut closing: Closing<impl Future<Output = ()>>,
+    ) where
+        W: Wire + Send + 'static,
+    {
+        let beginning = async {
+            let secure = identity.shake_hands(wire).await?;
+            std::io::Result::Ok(if secure.speaks_http_2() {
+                Begun::Streams(Box::new(Streams::begin(secure).await?))
+            } else {
+                Begun::Lane(secure)
+            })
+        };
+        comer.seat.rest();
+        let begun = tokio::select! {
+            biased;
+            begun = timeout(self.answerer.config.header_timeout, beginning) => begun,
+            () = poll_fn(|cx| match closing.poll_over(cx) {
+                Poll::Pending => comer.seat.poll_wanted(cx),
+                over => over,
+            }) => return,
+        };
+        match begun {
+            Ok(Ok(Begun::Lane(secure))) => self.drive(secure, comer, closing).await,
+            Ok(Ok(Begun::Streams(streams))) => {
+                let connection = Arc::new(Connection {
+                    local: comer.local,
+                    ..Connection::default()
+                });
+                let served = streams.serve(&self.answerer, &connection, &comer.seat, &mut closing);
+                Box::pin(served).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "no connection comes of it"),
+            Err(_) => tracing::debug!("no connection comes of it in time"),
+        }
     }
 
     async fn drive<W>(
         &self,
         mut wire: W,
-        seat: Seat,
-        local: Option<IpAddr>,
-        must_reset: Arc<AtomicBool>,
-        closing: impl Future<Output = ()>,
+        comer: Comer,
+        mut closing: Closing<impl Future<Output = ()>>,
     ) where
         W: Wire + Send + 'static,
     {
-        let _open = OpenConnection::new(Arc::clone(&self.answerer.counters));
-        let mut closing = Closing::new(closing);
         let plain = Connection {
-            local,
+            local: comer.local,
             ..Connection::default()
         };
-        let lane = Lane::new(&mut wire, &self.answerer, &plain, &seat);
+        let lane = Lane::new(&mut wire, &self.answerer, &plain, &comer.seat);
         let End::Library(read) = lane.serve(&mut closing).await else {
             // The place is free when its descriptor is.
             drop(wire);
             return;
         };
         // Few connections get here, and those that do not should not have the memory for it.
-        Box::pin(self.drive_library(wire, seat, read, local, must_reset, closing)).await;
+        Box::pin(self.drive_library(wire, comer, read, closing)).await;
     }
 
     /// Leaves the rest of a connection to the server library.
     async fn drive_library<W>(
         &self,
         mut wire: W,
-        seat: Seat,
+        comer: Comer,
         read: Vec<u8>,
-        local: Option<IpAddr>,
-        must_reset: Arc<AtomicBool>,
         mut closing: Closing<impl Future<Output = ()>>,
     ) where
         W: Wire + Send + 'static,
@@ -242,13 +297,13 @@ impl Proxy {
         }
         let flushed = Arc::<Flushed>::default();
         let connection = Arc::new(Connection {
-            local,
-            must_reset,
+            local: comer.local,
+            must_reset: comer.must_reset,
             flushed: Some(Arc::clone(&flushed)),
         });
         let answerer = Arc::clone(&self.answerer);
         let gate = Gate::new(wire, read, flushed);
-        let seat = Arc::new(seat);
+        let seat = Arc::new(comer.seat);
         let sitting = Arc::clone(&seat);
         let service = service_fn(move |request| {
             let (answerer, connection) = (Arc::clone(&answerer), Arc::clone(&connection));
@@ -279,6 +334,20 @@ impl Proxy {
             tracing::debug!(%error, "connection ended early");
         }
     }
+}
+
+/// What a client with TLS speaks.
+enum Begun<W> {
+    Lane(W),
+    Streams(Box<Streams<W>>),
+}
+
+/// Where a connection comes from, and what it has of the server.
+struct Comer {
+    seat: Seat,
+    /// The address the client connected to.
+    local: Option<IpAddr>,
+    must_reset: Arc<AtomicBool>,
 }
 
 /// A request that the library has; the connection rests again when its answer is over.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::framing::{MAX_HEAD, find_end};
+use crate::tls::TlsIdentity;
 
 /// How many are turned away at once. It takes little longer than the client takes to say what it wants.
 pub(crate) const AT_ONCE: usize = 4;
@@ -27,8 +28,18 @@ const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\n\
     Connection: close\r\n\r\n\
     there are too many connections; try again later\n";
 
-/// Answers 503 to whatever is asked, and ends the connection, whatever the client does.
-pub(crate) async fn turn_away(mut stream: TcpStream) {
+/// Answers 503 to whatever is asked, and ends the connection, whatever the client does. Who comes with TLS is told so
+/// in HTTP/1.1.
+pub(crate) async fn turn_away(stream: TcpStream, tls: Option<TlsIdentity>) {
+    let Some(identity) = tls else {
+        return tell(stream).await;
+    };
+    if let Ok(Ok(secure)) = timeout(MOMENT, identity.shake_hands_in_http_1(stream)).await {
+        tell(secure).await;
+    }
+}
+
+async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     // Not before the request: what comes unasked for makes some clients give the connection up unread.
     let _ = timeout(MOMENT, read_head(&mut stream)).await;
     let told = async {
@@ -42,7 +53,7 @@ pub(crate) async fn turn_away(mut stream: TcpStream) {
     let _ = timeout(LINGER, told).await;
 }
 
-async fn read_head(stream: &mut TcpStream) -> std::io::Result<()> {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
     let mut read = Vec::new();
     loop {
         let scanned = read.len();

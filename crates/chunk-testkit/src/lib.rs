@@ -13,6 +13,7 @@
 //! | [`forward`] | the suite of what passes requests on |
 //! | [`fetcher`] | the suite of the fetcher, and a scripted one for paused time |
 //! | [`origin`] | a scripted HTTP origin on loopback |
+//! | [`secure`] | a certificate for one test, and clients that trust it |
 //! | [`simulator`] | hours of simulated playback over a simulated link |
 //! | [`corpus`] | inputs that a fuzzer has found worth keeping, once more |
 //! | [`faulty`] | stores that fail on purpose, and one that loses power |
@@ -48,5 +49,6 @@ pub mod faulty;
 pub mod fetcher;
 pub mod forward;
 pub mod origin;
+pub mod secure;
 pub mod simulator;
 pub mod tally;

@@ -6,11 +6,14 @@
 
 mod client;
 mod disk;
+mod frames;
 mod load;
 mod server;
+mod session;
 mod table;
 mod waits;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +22,7 @@ use anyhow::{Context, Result, bail};
 
 use self::load::{Load, Sample};
 use self::server::{Kind, Server};
+use self::session::{Certificate, Trust};
 use super::options::{self, load_average, named};
 use super::origin::{Origin, Rate};
 use super::{process, record};
@@ -49,6 +53,15 @@ pub(super) struct Case {
     size: Size,
     connections: usize,
     pages: Pages,
+    over: Over,
+}
+
+/// What a client and a server speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    Plain,
+    Tls,
+    Http2,
 }
 
 /// How much is asked for at once.
@@ -81,6 +94,7 @@ impl Case {
                     size,
                     connections,
                     pages: Pages::Cached,
+                    over: Over::Plain,
                 });
             }
         }
@@ -88,8 +102,19 @@ impl Case {
             size: Size::Range(64 * KIB),
             connections: 8,
             pages: Pages::Dropped,
+            over: Over::Plain,
         });
         cases
+    }
+
+    /// Those for servers that have a certificate.
+    fn secure() -> [Self; 2] {
+        [Over::Tls, Over::Http2].map(|over| Self {
+            size: Size::Range(MIB),
+            connections: 8,
+            pages: Pages::Cached,
+            over,
+        })
     }
 
     /// What the table calls it.
@@ -103,7 +128,12 @@ impl Case {
             Pages::Cached => "",
             Pages::Dropped => ", not in the page cache",
         };
-        format!("{size}, {} connections{pages}", self.connections)
+        let over = match self.over {
+            Over::Plain => "",
+            Over::Tls => ", TLS",
+            Over::Http2 => ", TLS and HTTP/2",
+        };
+        format!("{size}, {} connections{pages}{over}", self.connections)
     }
 }
 
@@ -143,14 +173,14 @@ fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, 
     let mut servers = Vec::new();
     for kind in std::iter::once(Kind::Chunkd).chain(options.peers.iter().copied()) {
         let folder = folder.join(kind.name());
-        match Server::start(kind, program, origin.address, &folder)? {
+        match Server::start(kind, program, origin.address, &folder, None)? {
             Some(server) => servers.push(server),
             None => println!("{} is not installed and is left out", kind.name()),
         }
     }
     for server in &servers {
         server
-            .fill()
+            .fill(None)
             .with_context(|| format!("filling {}", server.kind.name()))?;
     }
     // What is still on its way to the disk would take the servers' time.
@@ -178,7 +208,7 @@ fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, 
         if !case.name().contains(options.only) {
             continue;
         }
-        let (samples, disk) = measure(case, &servers, options)?;
+        let (samples, disk) = measure(case, &servers, None, options)?;
         let (lines, judged) = table::lines(case, &servers, &samples, disk);
         print!("{lines}");
         text.push_str(&lines);
@@ -188,6 +218,61 @@ fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, 
     print!("{lines}");
     text.push_str(&lines);
     verdicts.add(judged);
+    let (lines, judged) = run_secure(options, program, origin.address, folder)?;
+    text.push_str(&lines);
+    verdicts.add(judged);
+    Ok((text, verdicts))
+}
+
+/// The cases with TLS, of chunkd and of nginx with plain files, each with the same certificate.
+fn run_secure(
+    options: &Options<'_>,
+    program: &Path,
+    origin: SocketAddr,
+    folder: &Path,
+) -> Result<(String, table::Verdicts)> {
+    let (mut text, mut verdicts) = (String::new(), table::Verdicts::default());
+    let cases = Case::secure();
+    let mut cases = cases
+        .iter()
+        .filter(|case| case.name().contains(options.only));
+    if cases.clone().next().is_none() {
+        return Ok((text, verdicts));
+    }
+    let certificate = Certificate::make()?;
+    let mut servers = Vec::new();
+    for kind in [Kind::Chunkd, Kind::NginxStatic] {
+        if kind != Kind::Chunkd && !options.peers.contains(&kind) {
+            continue;
+        }
+        let folder = folder.join(format!("{}-secure", kind.name()));
+        match Server::start(kind, program, origin, &folder, Some(&certificate))? {
+            Some(server) => servers.push(server),
+            None => println!("{} is not installed and is left out", kind.name()),
+        }
+    }
+    let trust = certificate.trusted("http/1.1")?;
+    for server in &servers {
+        server
+            .fill(Some(&trust))
+            .with_context(|| format!("filling {} over TLS", server.kind.name()))?;
+    }
+    rustix::fs::sync();
+    text.push_str("\nWith a certificate; all use TLS 1.3 with TLS_AES_128_GCM_SHA256.\n\n");
+    text.push_str(&table::heading(&servers));
+    print!("{text}");
+    cases.try_for_each(|case| {
+        let trust = certificate.trusted(match case.over {
+            Over::Http2 => "h2",
+            Over::Plain | Over::Tls => "http/1.1",
+        })?;
+        let (samples, disk) = measure(*case, &servers, Some(&trust), options)?;
+        let (lines, judged) = table::lines(*case, &servers, &samples, disk);
+        print!("{lines}");
+        text.push_str(&lines);
+        verdicts.add(judged);
+        anyhow::Ok(())
+    })?;
     Ok((text, verdicts))
 }
 
@@ -201,6 +286,7 @@ fn congestion_control() -> String {
 fn measure(
     case: Case,
     servers: &[Server],
+    trust: Option<&Trust>,
     options: &Options<'_>,
 ) -> Result<(Vec<Vec<Sample>>, Vec<Duration>)> {
     let mut samples: Vec<Vec<Sample>> = servers.iter().map(|_| Vec::new()).collect();
@@ -210,7 +296,7 @@ fn measure(
             if case.pages == Pages::Dropped {
                 server.drop_pages()?;
             }
-            let sample = Load::new(server.address, case, round as u64)
+            let sample = Load::new(server.address, trust, case, round as u64)
                 .and_then(|load| load.run(&server.process, options.turn))
                 .with_context(|| format!("{} at `{}`", server.kind.name(), case.name()))?;
             samples.push(sample);

@@ -28,6 +28,8 @@ pub(super) struct Nginx<'a> {
     pub(super) settings: &'a str,
     /// What `/` is.
     pub(super) location: &'a str,
+    /// The files in the folder with a certificate and its key, where clients come with TLS.
+    pub(super) secure: Option<(&'a str, &'a str)>,
 }
 
 impl Nginx<'_> {
@@ -39,9 +41,19 @@ impl Nginx<'_> {
             folder,
             settings,
             location,
+            secure,
         } = self;
         let configuration = folder.join("nginx.conf");
         let place = folder.display();
+        let (with, certificate) = match secure {
+            Some((chain, key)) => (
+                " ssl http2",
+                format!(
+                    r#"ssl_certificate "{place}/{chain}"; ssl_certificate_key "{place}/{key}";"#
+                ),
+            ),
+            None => ("", String::new()),
+        };
         // As root it would serve files as somebody else, who may not see this folder.
         let user = if rustix::process::geteuid().is_root() {
             "user root;"
@@ -67,7 +79,8 @@ http {{
     proxy_cache_path "{place}/cache" levels=1:2 keys_zone=films:10m max_size=10g use_temp_path=off;
     upstream origin {{ server {origin}; keepalive 64; }}
     server {{
-        listen {address};
+        listen {address}{with};
+        {certificate}
         location / {{
             {location}
         }}

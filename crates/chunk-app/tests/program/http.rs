@@ -40,7 +40,8 @@ pub(crate) struct Begun<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Begun<Io> {
-    async fn new(mut io: Io, request: &str) -> std::io::Result<Self> {
+    /// Says `request`, and reads the head of its answer.
+    pub(crate) async fn new(mut io: Io, request: &str) -> std::io::Result<Self> {
         io.write_all(request.as_bytes()).await?;
         let mut rest = Vec::new();
         loop {

@@ -10,5 +10,6 @@ mod orders;
 mod program;
 mod same;
 mod secrets;
+mod secure;
 mod serve;
 mod takeover;

@@ -166,7 +166,8 @@ impl Server {
             }
             panic!("serve ended at once: {said}");
         };
-        let url = first_line.strip_prefix("chunkd: http://").unwrap();
+        let url = first_line.strip_prefix("chunkd: http").unwrap();
+        let (_, url) = url.split_once("://").unwrap();
         let address = url.split('/').next().unwrap().parse().unwrap();
         Self {
             child,

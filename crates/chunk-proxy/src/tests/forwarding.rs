@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward};
+use chunk_ports::{BodyStream, FetchError, ForwardRequest, ForwardResponse, OriginForward};
 use futures_core::Stream;
 
 use super::film::{Event, Film};
@@ -22,6 +22,11 @@ impl Stream for Pieces {
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(self.0.pop_front())
     }
+}
+
+/// A body that comes in these pieces.
+pub(super) fn pieces<const N: usize>(pieces: [Result<Bytes, FetchError>; N]) -> BodyStream {
+    Box::pin(Pieces(pieces.into()))
 }
 
 /// An origin that answers every request alike and remembers the last one.

@@ -11,7 +11,9 @@ mod lifetime;
 mod managed;
 mod player;
 mod players;
+mod secure;
 mod semantics;
+mod streams;
 mod told;
 
 use std::sync::Arc;

@@ -106,7 +106,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Player<Io> {
     }
 
     /// Reads more; `false` at the end of the connection.
-    async fn fill(&mut self) -> bool {
+    pub(super) async fn fill(&mut self) -> bool {
         let mut piece = [0; 16 * 1024];
         match self.io.read(&mut piece).await {
             Ok(0) | Err(_) => false,

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::LENGTH;
+use super::frames::{Event, Frames};
 use super::server::path;
+use super::session::{Session, Trust};
 use crate::bench::cold::check;
 
 /// Of every piece that is read this much is compared with what the origin has: enough to see bytes of another place.
@@ -21,7 +23,17 @@ const LONGEST_HEAD: usize = 4 << 10;
 pub(super) struct Client {
     stream: TcpStream,
     server: SocketAddr,
+    /// With TLS.
+    session: Option<Session>,
+    /// With HTTP/2.
+    frames: Option<Frames>,
     request: Vec<u8>,
+    answer: Answer,
+}
+
+/// What is asked for, and what has come of it.
+#[derive(Debug)]
+struct Answer {
     state: State,
     asked: Instant,
     /// The next byte of the file, and the end of what was asked for.
@@ -48,20 +60,30 @@ pub(super) struct Progress {
 }
 
 impl Client {
-    pub(super) fn connect(server: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(server).context("cannot connect")?;
+    /// Connects; with TLS where there is somebody to trust, and then with HTTP/2 where that was agreed on.
+    pub(super) fn connect(server: SocketAddr, trust: Option<&Trust>) -> Result<Self> {
+        let mut stream = TcpStream::connect(server).context("cannot connect")?;
         stream.set_nodelay(true)?;
+        let session = match trust {
+            Some(trust) => Some(Session::begin(&mut stream, trust)?),
+            None => None,
+        };
+        let frames = trust.is_some_and(Trust::speaks_http_2).then(Frames::new);
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
             server,
+            session,
+            frames,
             request: Vec::new(),
-            state: State::Idle,
-            asked: Instant::now(),
-            at: 0,
-            end: 0,
-            is_range: false,
-            pieces: 0,
+            answer: Answer {
+                state: State::Idle,
+                asked: Instant::now(),
+                at: 0,
+                end: 0,
+                is_range: false,
+                pieces: 0,
+            },
         })
     }
 
@@ -71,39 +93,90 @@ impl Client {
 
     /// Asks for a part of a file, or for all of it.
     pub(super) fn ask(&mut self, file: u64, range: Option<(u64, u64)>) -> Result<()> {
+        let bytes = range.map(|(start, end)| format!("bytes={start}-{}", end - 1));
+        let answer = &mut self.answer;
+        (answer.at, answer.end) = range.unwrap_or((0, LENGTH));
+        answer.is_range = range.is_some();
+        answer.asked = Instant::now();
+        answer.state = State::Head(Vec::new());
         self.request.clear();
-        write!(
-            self.request,
-            "GET {} HTTP/1.1\r\nHost: {}\r\n",
-            path(file),
-            self.server
-        )?;
-        (self.at, self.end) = range.unwrap_or((0, LENGTH));
-        self.is_range = range.is_some();
-        if let Some((start, end)) = range {
-            write!(self.request, "Range: bytes={start}-{}\r\n", end - 1)?;
+        if let Some(frames) = &mut self.frames {
+            frames.ask(&self.server.to_string(), &path(file), bytes.as_deref());
+            self.request.append(&mut frames.words);
+            return self.say();
+        }
+        let (path, server) = (path(file), self.server);
+        write!(self.request, "GET {path} HTTP/1.1\r\nHost: {server}\r\n")?;
+        if let Some(bytes) = bytes {
+            write!(self.request, "Range: {bytes}\r\n")?;
         }
         self.request.extend_from_slice(b"\r\n");
-        self.asked = Instant::now();
+        self.say()
+    }
+
+    /// Sends the request.
+    fn say(&mut self) -> Result<()> {
+        if let Some(session) = &mut self.session {
+            return session.send(&mut self.stream, &self.request);
+        }
         // An empty send buffer takes a request as a whole.
         let sent = self.stream.write(&self.request)?;
         if sent != self.request.len() {
             bail!("a request was not taken as a whole");
         }
-        self.state = State::Head(Vec::new());
         Ok(())
     }
 
     /// Reads once. The server has something to say, or has gone.
     pub(super) fn read(&mut self, piece: &mut [u8]) -> Result<Progress> {
+        let mut progress = Progress::default();
+        let (frames, answer) = (&mut self.frames, &mut self.answer);
+        if let Some(session) = &mut self.session {
+            session.receive(&mut self.stream, |words| match frames {
+                Some(frames) => {
+                    frames.take(words, |event| answer.take_event(&event, &mut progress))
+                }
+                None => answer.take(words, &mut progress),
+            })?;
+            if let Some(frames) = frames
+                && !frames.words.is_empty()
+            {
+                session.send(&mut self.stream, &frames.words)?;
+                frames.words.clear();
+            }
+            return Ok(progress);
+        }
         let count = match self.stream.read(piece) {
             Ok(0) => bail!("the server has closed the connection"),
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::default()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(progress),
             Err(error) => return Err(error).context("reading an answer"),
         };
-        let mut progress = Progress::default();
-        let mut body = &piece[..count];
+        answer.take(&piece[..count], &mut progress)?;
+        Ok(progress)
+    }
+
+    /// Gets all of a file, and compares every byte.
+    pub(super) fn get_whole(&mut self, file: u64) -> Result<()> {
+        self.ask(file, None)?;
+        let mut piece = vec![0; 1 << 20];
+        loop {
+            // The next piece is looked at as a whole.
+            self.answer.pieces = WHOLE_EVERY - 1;
+            self.stream.set_nonblocking(false)?;
+            let progress = self.read(&mut piece)?;
+            self.stream.set_nonblocking(true)?;
+            if progress.is_whole {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// Takes bytes of HTTP/1.1.
+    fn take(&mut self, bytes: &[u8], progress: &mut Progress) -> Result<()> {
+        let mut body = bytes;
         if let State::Head(head) = &mut self.state {
             if head.is_empty() {
                 progress.first_byte = Some(self.asked.elapsed());
@@ -115,27 +188,58 @@ impl Client {
                 if head.len() >= LONGEST_HEAD {
                     bail!("a head without an end");
                 }
-                return Ok(progress);
+                return Ok(());
             };
             let text = String::from_utf8_lossy(&head[..end]).into_owned();
             self.expect(&text)?;
             body = &body[end + 4 - known..];
             self.state = State::Body;
         }
-        if matches!(self.state, State::Idle) {
-            bail!("bytes that nobody asked for");
-        }
-        self.compare(body)?;
-        progress.bytes = body.len() as u64;
-        self.at += progress.bytes;
-        if self.at > self.end {
-            bail!("more bytes than were asked for");
-        }
+        self.take_body(body, progress)?;
         progress.is_whole = self.at == self.end;
         if progress.is_whole {
             self.state = State::Idle;
         }
-        Ok(progress)
+        Ok(())
+    }
+
+    /// Takes what HTTP/2 brings.
+    fn take_event(&mut self, event: &Event<'_>, progress: &mut Progress) -> Result<()> {
+        match event {
+            Event::Head(block) => {
+                progress.first_byte = Some(self.asked.elapsed());
+                // The places of `:status` 200 and 206 in the static table, after what may change the size of the other.
+                let place = block.iter().find(|byte| **byte & 0xe0 != 0x20);
+                let expected = if self.is_range { 0x8a } else { 0x88 };
+                if place != Some(&expected) {
+                    bail!("a head that begins with {place:?} instead of {expected}");
+                }
+                self.state = State::Body;
+                Ok(())
+            }
+            Event::Data(bytes) => self.take_body(bytes, progress),
+            Event::End => {
+                if self.at != self.end {
+                    bail!("an end {} bytes too early", self.end - self.at);
+                }
+                self.state = State::Idle;
+                progress.is_whole = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn take_body(&mut self, body: &[u8], progress: &mut Progress) -> Result<()> {
+        if !matches!(self.state, State::Body) {
+            bail!("bytes that nobody asked for");
+        }
+        self.compare(body)?;
+        progress.bytes += body.len() as u64;
+        self.at += body.len() as u64;
+        if self.at > self.end {
+            bail!("more bytes than were asked for");
+        }
+        Ok(())
     }
 
     fn compare(&mut self, body: &[u8]) -> Result<()> {
@@ -180,7 +284,7 @@ mod tests {
     /// What the client says to an answer for bytes 1000 to 1099.
     fn answered(head: &str, body: &[u8]) -> anyhow::Result<bool> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let mut client = Client::connect(listener.local_addr()?)?;
+        let mut client = Client::connect(listener.local_addr()?, None)?;
         let (mut server, _) = listener.accept()?;
         client.ask(0, Some((1000, 1100)))?;
         let mut request = [0; 512];

@@ -8,6 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::client::{Client, Progress};
+use super::session::Trust;
 use super::waits::{Waits, Watch};
 use super::{Case, FILES, LENGTH, Pages, Size};
 use crate::bench::process::{Process, own_seconds};
@@ -47,11 +48,16 @@ pub(super) struct Load {
 
 impl Load {
     /// Connects; `seed` decides what is asked for.
-    pub(super) fn new(server: SocketAddr, case: Case, seed: u64) -> Result<Self> {
+    pub(super) fn new(
+        server: SocketAddr,
+        trust: Option<&Trust>,
+        case: Case,
+        seed: u64,
+    ) -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut clients = Vec::new();
         for number in 0..case.connections {
-            let client = Client::connect(server)?;
+            let client = Client::connect(server, trust)?;
             let data = epoll::EventData::new_u64(number as u64);
             epoll::add(&epoll, client.stream(), data, epoll::EventFlags::IN)?;
             clients.push(client);

@@ -9,15 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::fs::Advice;
 
+use super::client::Client;
+use super::session::{Certificate, Trust};
 use super::{FILES, LENGTH, SERVER_CORE};
-use crate::bench::cold::check;
 use crate::bench::origin::fill;
 use crate::bench::peers::{self, Nginx};
 use crate::bench::process::{Process, pin};
 use crate::child::{Guard, free_address};
 use crate::chunkd::Chunkd;
 use crate::e2e::programs::find_program;
-use crate::http::Get;
 
 /// The sorts of servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,10 @@ impl Kind {
     }
 }
 
+/// A certificate and its key, in a server's folder.
+const CHAIN: &str = "chain.pem";
+const KEY: &str = "key.pem";
+
 /// What is smaller is an index, a log, or the like.
 const FILM: u64 = 8 << 20;
 
@@ -68,13 +72,21 @@ pub(super) fn path(file: u64) -> String {
 
 impl Server {
     /// Starts it on its core; `None` where it is not installed.
+    ///
+    /// With a certificate it is one for clients with TLS.
     pub(super) fn start(
         kind: Kind,
         chunkd: &Path,
         origin: SocketAddr,
         folder: &Path,
+        certificate: Option<&Certificate>,
     ) -> Result<Option<Self>> {
         fs::create_dir_all(folder)?;
+        if let Some(certificate) = certificate {
+            fs::write(folder.join(CHAIN), &certificate.chain)?;
+            fs::write(folder.join(KEY), &certificate.key)?;
+        }
+        let is_secure = certificate.is_some();
         let program = match kind {
             Kind::Chunkd => Some(chunkd.to_owned()),
             Kind::NginxStatic | Kind::NginxSlice => find_program("nginx"),
@@ -86,7 +98,7 @@ impl Server {
         // What is started inherits the core, and chunkd makes as many workers as it has cores.
         let before = rustix::thread::sched_getaffinity(None)?;
         pin(SERVER_CORE)?;
-        let started = Self::launch(kind, &program, origin, folder);
+        let started = Self::launch(kind, &program, origin, folder, is_secure);
         rustix::thread::sched_setaffinity(None, &before)?;
         let (address, guard) = started?;
         Ok(Some(Self {
@@ -104,11 +116,16 @@ impl Server {
         program: &Path,
         origin: SocketAddr,
         folder: &Path,
+        is_secure: bool,
     ) -> Result<(SocketAddr, Guard)> {
         let mut command = Command::new(program);
         let address = match kind {
             Kind::Chunkd => {
-                let serving = Chunkd::new(program, folder).serve(origin)?.started()?;
+                let files = [CHAIN, KEY].map(|name| folder.join(name).display().to_string());
+                let secure = ["--tls-cert", &files[0], "--tls-key", &files[1]];
+                let args: &[&str] = if is_secure { &secure } else { &[] };
+                let serving = Chunkd::new(program, folder).serve_with(origin, args)?;
+                let serving = serving.started()?;
                 return Ok((serving.address, serving.guard));
             }
             Kind::NginxStatic | Kind::NginxSlice | Kind::Varnish => free_address()?,
@@ -122,6 +139,7 @@ impl Server {
                     origin,
                     folder,
                     settings: SETTINGS,
+                    secure: is_secure.then_some((CHAIN, KEY)),
                     location: if kind == Kind::NginxStatic {
                         &files
                     } else {
@@ -153,28 +171,12 @@ impl Server {
     }
 
     /// Brings all files into the cache, and compares every byte that comes through.
-    pub(super) fn fill(&self) -> Result<()> {
+    pub(super) fn fill(&self, trust: Option<&Trust>) -> Result<()> {
         if self.kind == Kind::NginxStatic {
             return write_files(&self.folder.join("files"));
         }
-        for file in 0..FILES {
-            let path = path(file);
-            let get = Get {
-                server: self.address,
-                path: &path,
-                range: None,
-            };
-            let mut answer = get.send()?;
-            answer.expect(200)?;
-            let mut piece = vec![0; 1 << 20];
-            let mut at = 0;
-            while at < LENGTH {
-                let count = answer.read_some(&mut piece)?;
-                check(&piece[..count], at)?;
-                at += count as u64;
-            }
-        }
-        Ok(())
+        let mut client = Client::connect(self.address, trust)?;
+        (0..FILES).try_for_each(|file| client.get_whole(file))
     }
 
     /// Takes the pages of everything that it keeps on disk out of the page cache.

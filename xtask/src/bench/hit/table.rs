@@ -7,10 +7,12 @@ use anyhow::Result;
 
 use super::load::Sample;
 use super::server::{Kind, Server};
-use super::{Case, Pages, Size};
+use super::{Case, Over, Pages, Size};
 
 /// How many times faster than nginx with plain files.
 const FASTER: f64 = 1.1;
+/// The same for clients with TLS.
+const SECURE: f64 = 0.9;
 /// The wait for a first byte that is not in the page cache.
 const COLD_FIRST_BYTE: Duration = Duration::from_micros(600);
 /// How often a thread that serves may be found waiting for a disk.
@@ -80,7 +82,12 @@ pub(super) fn lines(
         .filter(|(server, _)| !is_cold || server.kind != Kind::Varnish)
         .map(|(_, samples)| speed(samples))
         .fold(0.0, f64::max);
-    let least = if is_cold { 1.0 } else { FASTER };
+    let is_plain = case.over == Over::Plain;
+    let least = match case.over {
+        Over::Plain if is_cold => 1.0,
+        Over::Plain => FASTER,
+        Over::Tls | Over::Http2 => SECURE,
+    };
     let ratio = basis.map(|basis| median_ratio(&samples[0], &samples[basis], Sample::speed));
     let is_met = ratio.is_none_or(|ratio| ratio >= least) && speed(&samples[0]) >= best_rival;
     let _ = writeln!(
@@ -93,12 +100,12 @@ pub(super) fn lines(
     );
 
     let ratio = basis.map(|basis| cpu(&samples[0]) / cpu(&samples[basis]));
-    let verdict = if is_cold {
-        ""
+    let (target, verdict) = if is_cold || !is_plain {
+        ("", "")
     } else {
-        verdicts.judge(ratio.is_none_or(|ratio| ratio <= 1.0))
+        let is_met = ratio.is_none_or(|ratio| ratio <= 1.0);
+        ("≤ 1 × nginx-static", verdicts.judge(is_met))
     };
-    let target = if is_cold { "" } else { "≤ 1 × nginx-static" };
     let _ = writeln!(
         text,
         "|  | CPU seconds per GB | {target} | {verdict} | {} | {} |",

@@ -133,6 +133,7 @@ impl Subject {
                 folder,
                 settings: "",
                 location: SLICE,
+                secure: None,
             }
             .configure(&mut command)?,
             Kind::Varnish => varnish(&mut command, address, origin, folder),
