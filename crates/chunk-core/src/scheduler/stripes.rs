@@ -250,7 +250,7 @@ impl Scheduler {
             })
     }
 
-    /// Holds, resumes and adds stripes.
+    /// Ends, resumes and adds stripes.
     fn steer(&mut self, lead: &Lead, slot: &Slot) {
         let Some(source) = self.sources.get(&lead.source) else {
             return;
@@ -286,7 +286,7 @@ impl Scheduler {
             if index + 1 < quota {
                 self.let_stripe_on(id, lead.until);
             } else {
-                self.hold_stripe(id, lead.until);
+                self.end_stripe(id, lead.until);
             }
         }
         let mut count = members.len() + 1;
@@ -319,14 +319,14 @@ impl Scheduler {
         }
     }
 
-    /// Beyond its share a stripe waits until those before it are through; one that has yet to be answered
-    /// is left alone.
-    fn hold_stripe(&mut self, id: RunId, until: u64) {
+    /// Beyond its share a stripe is ended: held, it would take a window of the line from those that go on, which makes
+    /// the line seem slower than it is, and faster when it goes on. One that has yet to be answered is left alone.
+    fn end_stripe(&mut self, id: RunId, until: u64) {
         let Some(run) = self.runs.get(&id) else {
             return;
         };
         if run.is_answered && run.head < run.end {
-            self.hold(id);
+            self.abort(id);
         } else if run.held_since.is_none() {
             self.let_stripe_on(id, until);
         }

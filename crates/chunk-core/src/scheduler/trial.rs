@@ -62,6 +62,8 @@ impl Candidate {
 /// The trials on one line.
 #[derive(Debug)]
 pub(super) struct Trials {
+    /// Whether an even share would starve a common film.
+    is_contested: bool,
     current: Option<Trial>,
     /// The last one that showed nothing.
     failed: Option<(Tick, ReaderId)>,
@@ -77,6 +79,7 @@ impl Trials {
 
     pub(super) const fn new() -> Self {
         Self {
+            is_contested: false,
             current: None,
             failed: None,
             not_before: Tick::ZERO,
@@ -138,7 +141,14 @@ impl Scheduler {
             .collect();
         let brought = self.brought_by(origin);
         let share = brought.checked_div(eager.len() as u64).unwrap_or(0);
-        let is_contested = eager.len() > 1 && brought > 0 && share < Self::ASSUMED_RATE;
+        let trials = &mut self.lines.get_mut(origin)?.trials;
+        // While nothing comes, what was found stands: that nothing does may be because of it.
+        trials.is_contested = eager.len() > 1
+            && match brought {
+                0 => trials.is_contested,
+                _ => share < Self::ASSUMED_RATE,
+            };
+        let is_contested = trials.is_contested;
         let length = trial_length(brought);
         let untried = || eager.iter().filter(|one| !one.is_tried);
         let best = untried()

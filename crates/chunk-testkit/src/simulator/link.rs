@@ -36,7 +36,10 @@ impl Link {
 #[derive(Debug)]
 struct Connection {
     source: SourceId,
+    /// Up to where it was read.
     head: u64,
+    /// Up to where bytes have come: what is between lies in a window.
+    tail: u64,
     end: u64,
     until: u64,
     /// When the answer comes; `None` once it has.
@@ -60,9 +63,12 @@ const PIECE: u64 = 64 * 1024;
 const PIECES_A_SECOND: u64 = 256;
 const LEAST_PIECE: u64 = 4 * 1024;
 const SECOND: u128 = 1_000_000_000;
+/// What comes over a connection that is not read: what a window begins with, and half as much that its origin has written
+/// already.
+const WINDOW: u64 = 96 * 1024;
 
 impl Connection {
-    /// The size of the next piece, 0 while it does not read.
+    /// The size of the next piece, 0 while nothing comes.
     fn piece(&self) -> u64 {
         self.rest().min(self.most)
     }
@@ -71,7 +77,20 @@ impl Connection {
         if self.answer_at.is_some() {
             return 0;
         }
-        self.until.min(self.end).saturating_sub(self.head)
+        let room = self.head.saturating_add(WINDOW).max(self.until);
+        room.min(self.end).saturating_sub(self.tail)
+    }
+
+    /// What can be read now.
+    fn ready(&self) -> u64 {
+        let allowed = self.until.min(self.end);
+        self.tail.min(allowed).saturating_sub(self.head)
+    }
+
+    fn read(&mut self, run: RunId) -> Option<Input> {
+        let bytes = self.ready();
+        self.head += bytes;
+        (bytes > 0).then_some(Input::Progressed { run, bytes })
     }
 }
 
@@ -101,11 +120,13 @@ impl Line {
             Connection {
                 source,
                 head,
+                tail: head,
                 end,
                 until,
                 answer_at: Some(now + self.link.round_trip),
                 credit: 0,
-                most: (self.link.connection_rate / PIECES_A_SECOND).clamp(LEAST_PIECE, PIECE),
+                most: (self.link.connection_rate.min(self.link.rate) / PIECES_A_SECOND)
+                    .clamp(LEAST_PIECE, PIECE),
             },
         );
     }
@@ -122,18 +143,20 @@ impl Line {
         }
     }
 
-    /// Returns how many bytes were on the wire in vain.
-    pub(super) fn close(&mut self, run: RunId) -> u64 {
+    /// What was in the window is kept. Returns it, and how many bytes were on the wire in vain.
+    pub(super) fn close(&mut self, run: RunId) -> (Option<Input>, u64) {
         let share = u128::from(self.share());
-        let Some(connection) = self.connections.remove(&run) else {
-            return 0;
+        let Some(mut connection) = self.connections.remove(&run) else {
+            return (None, 0);
         };
         let on_the_wire = share * self.link.round_trip.as_nanos() / SECOND;
-        let left = connection.end.saturating_sub(connection.head);
-        match connection.piece() {
+        let left = connection.end.saturating_sub(connection.tail);
+        let in_vain = match connection.piece() {
             0 => 0,
             _ => u64::try_from(on_the_wire).unwrap_or(u64::MAX).min(left),
-        }
+        };
+        connection.until = connection.end;
+        (connection.read(run), in_vain)
     }
 
     pub(super) fn next_event(&self, now: Tick) -> Option<Tick> {
@@ -146,6 +169,7 @@ impl Line {
                     .div_ceil(share);
                 match (connection.answer_at, connection.piece()) {
                     (Some(at), _) => Some(at),
+                    (None, _) if connection.ready() > 0 => Some(now),
                     (None, 0) => None,
                     _ => Some(now + Duration::from_nanos(u64::try_from(missing).ok()?)),
                 }
@@ -168,10 +192,10 @@ impl Line {
                 connection.credit += gained;
                 if connection.credit >= u128::from(piece) * SECOND {
                     connection.credit -= u128::from(piece) * SECOND;
-                    connection.head += piece;
-                    inputs.push(Input::Progressed { run, bytes: piece });
+                    connection.tail += piece;
                 }
             }
+            inputs.extend(connection.read(run));
             if connection.answer_at.is_some_and(|at| at <= now) {
                 connection.answer_at = None;
                 inputs.push(Input::Answered {
@@ -192,7 +216,7 @@ impl Line {
         inputs
     }
 
-    /// Bytes a second for each connection that reads.
+    /// Bytes a second for each connection over which anything comes.
     fn share(&self) -> u64 {
         let reading = self.connections.values().filter(|found| found.piece() > 0);
         let reading = reading.count() as u64;

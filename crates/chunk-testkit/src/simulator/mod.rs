@@ -4,8 +4,9 @@
 //! integers, and what is random comes from a seed. Equal seeds give equal traces, which
 //! [`Report::trace`] shows.
 //!
-//! The link is a fluid: connections that read share its rate evenly. That leaves out slow start and losses;
-//! what it keeps is what scheduling is about, namely that bytes for one are no bytes for another.
+//! The link is a fluid: connections that read share its rate evenly, and so does one that is not read until its window
+//! is full. That leaves out slow start and losses; what it keeps is what scheduling is about, namely that bytes for one
+//! are no bytes for another.
 //!
 //! ```
 //! use chunk_core::scheduler::Config;
@@ -31,7 +32,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use chunk_core::scheduler::{
-    Action, Config, Hints, Input, OriginId, ReaderId, RunId, Scheduler, SourceId, Start,
+    Action, Config, Hints, Input, OriginId, ReaderId, Scheduler, SourceId, Start,
 };
 use chunk_core::{ByteRange, Priority, RangeSet, Tick};
 
@@ -235,9 +236,7 @@ impl Simulation {
             }
             let arrived = self.line.pass(self.now, passed, &self.lengths);
             for input in arrived {
-                if let Input::Progressed { bytes, .. } = input {
-                    self.report.origin_bytes += bytes;
-                }
+                self.report.count(&input);
                 self.tell(input);
             }
             if self
@@ -306,9 +305,13 @@ impl Simulation {
     }
 
     fn tell(&mut self, input: Input) {
+        /// What follows from one fact at one moment; more is work that goes round in circles.
+        const MOST: u64 = 10_000;
+        let most = self.report.facts + MOST;
         self.inputs.push_back(input);
         while let Some(input) = self.inputs.pop_front() {
             self.report.facts += 1;
+            assert!(self.report.facts < most, "in circles at {:?}", self.now);
             self.scheduler.handle(self.now, input);
             while let Some(action) = self.scheduler.poll_action() {
                 self.report.actions += 1;
@@ -336,16 +339,26 @@ impl Simulation {
             Action::Allow { run, until } => self.line.allow(run, until),
             Action::Shorten { run, end } => self.line.shorten(run, end),
             Action::Abort { run } => {
-                self.report.origin_bytes += self.line.close(run);
-                self.finished(run);
+                let (kept, in_vain) = self.line.close(run);
+                self.report.origin_bytes += in_vain;
+                if let Some(kept) = kept {
+                    self.report.count(&kept);
+                    self.inputs.push_back(kept);
+                }
+                self.inputs.push_back(Input::Finished { run });
             }
             // Lengths are known, and nothing fails here.
             Action::Fetch { .. } | Action::Ended { .. } | Action::GaveUp { .. } => {}
         }
     }
+}
 
-    fn finished(&mut self, run: RunId) {
-        self.inputs.push_back(Input::Finished { run });
+impl Report {
+    /// Counts what has come.
+    const fn count(&mut self, input: &Input) {
+        if let Input::Progressed { bytes, .. } = input {
+            self.origin_bytes += *bytes;
+        }
     }
 }
 
