@@ -47,6 +47,7 @@ mod forward;
 #[doc(hidden)]
 pub mod found_inputs;
 mod framing;
+mod gathered;
 mod heads;
 mod lane;
 mod multipart;

@@ -1,7 +1,7 @@
 //! A connection with TLS, once the handshake is over.
 //!
 //! What is written is made into records that are full, and leaves when there are several of them or somebody flushes: a
-//! record and a call of the system each have a price of their own.
+//! record and a call of the system each have a price of their own, and HTTP/2 writes a few bytes before every frame.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::pin::Pin;
@@ -111,6 +111,10 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Secure<W> {
 
     /// Writes all that has been taken.
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.queued >= QUEUE {
+            // More may come to the tail while this leaves.
+            ready!(self.poll_drain(cx))?;
+        }
         if !self.tail.is_empty() {
             self.session.writer().write_all(&self.tail)?;
             self.queued += self.tail.len();

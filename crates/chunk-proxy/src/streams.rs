@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::answer::{Answerer, Connection};
 use crate::body::{Body, BodyError};
 use crate::framing::MAX_HEAD;
+use crate::gathered::Gathered;
 use crate::heads::Date;
 use crate::patience::{Closing, Patience};
 use crate::seats::Seat;
@@ -41,23 +42,34 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// A connection on which the client has said that it speaks HTTP/2.
 pub(crate) struct Streams<W> {
-    spoken: Spoken<W, Bytes>,
+    spoken: Spoken<Gathered<W>, Bytes>,
+    wire: Gathered<W>,
 }
 
 impl<W: Wire + Send + 'static> Streams<W> {
     /// Waits for the client's first words.
     pub(crate) async fn begin(mut wire: W) -> io::Result<Self> {
         wire.hold_little();
-        let spoken = h2::server::Builder::new()
+        let wire = Gathered::new(wire);
+        let mut beginning = h2::server::Builder::new()
             .max_concurrent_streams(MOST_STREAMS)
             .max_pending_accept_reset_streams(MOST_TAKEN_BACK)
             .max_concurrent_reset_streams(REMEMBERED)
             .max_header_list_size(MAX_HEAD as u32)
             .max_send_buffer_size(ONE_PIECE)
-            .handshake(wire)
-            .await
-            .map_err(io::Error::other)?;
-        Ok(Self { spoken })
+            .handshake(wire.clone());
+        let spoken = poll_fn(|cx| {
+            if let Poll::Ready(spoken) = Pin::new(&mut beginning).poll(cx) {
+                return Poll::Ready(spoken.map_err(io::Error::other));
+            }
+            // Our own first words do not wait for the client's.
+            match wire.poll_out(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Pending,
+            }
+        });
+        let spoken = spoken.await?;
+        Ok(Self { spoken, wire })
     }
 
     /// Answers until the client leaves, asks for nothing for too long, or `closing` is ready; then what is under way is
@@ -69,7 +81,7 @@ impl<W: Wire + Send + 'static> Streams<W> {
         seat: &Seat,
         closing: &mut Closing<impl Future<Output = ()>>,
     ) {
-        let mut spoken = self.spoken;
+        let Self { mut spoken, wire } = self;
         // Whoever drops this connection drops whatever its streams are waiting for.
         let mut answers = JoinSet::new();
         let mut idle = Patience::new(answerer.config.header_timeout);
@@ -97,9 +109,15 @@ impl<W: Wire + Send + 'static> Streams<W> {
                         answers.spawn(answer);
                         continue;
                     }
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Err(io::Error::other(error)));
+                    }
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Pending => {}
+                }
+                // There is nothing more to say for now.
+                if let Poll::Ready(Err(error)) = wire.poll_out(cx) {
+                    return Poll::Ready(Err(error));
                 }
                 let is_idle = answers.is_empty();
                 if is_ending {

@@ -1,7 +1,9 @@
 //! Players that speak HTTP/2.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +13,9 @@ use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward};
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf,
+};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -222,6 +226,40 @@ async fn a_stream_that_waits_for_its_origin_keeps_no_room_from_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn records_are_full_whatever_is_spoken() {
+    const LEN: u64 = 4 << 20;
+    let film = Film::new(LEN);
+    let mut counts = Vec::new();
+    for protocol in ["h2", "http/1.1"] {
+        let site = Site::new(&film, &[protocol]);
+        let heard = Heard::new(site.begin());
+        let records = Arc::clone(&heard.bytes);
+        let io = site.client.connect(heard).await.unwrap();
+        if protocol == "h2" {
+            let mut builder = Builder::new();
+            builder
+                .initial_window_size(1 << 30)
+                .initial_connection_window_size(1 << 30);
+            let (ask, connection) = builder.handshake(io).await.unwrap();
+            let ended = tokio::spawn(connection);
+            let mut player = Player { ask, ended };
+            let answer = player.ask(Method::GET, &[]).await.await.unwrap();
+            let (body, ended) = read(&mut answer.into_body()).await;
+            assert!(ended.is_ok() && body == bytes(0, LEN));
+        } else {
+            let mut player = super::player::Player::over(io);
+            assert!(player.get("/f", &[]).await.body == bytes(0, LEN));
+        }
+        counts.push(count_records(&records.lock().unwrap()));
+    }
+    // What full ones hold, and some for the handshake and for what waits when a piece ends.
+    let full = usize::try_from(LEN).unwrap() / (16 * 1024);
+    for count in &counts {
+        assert!((full..full + full / 5).contains(count), "{counts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn trap14_a_stream_that_is_reset_cancels_while_others_go_on() {
     let film = Film::new(1000).holding_at(10);
     let mut player = Player::connect(&Site::new(&film, HTTP_2)).await;
@@ -393,6 +431,62 @@ async fn stopping_finishes_streams_under_way_and_takes_no_more() {
     assert_eq!(read(answer.body_mut()).await.0, bytes(0, 1000));
     serving.await.unwrap();
     assert!(poll_fn(|cx| player.ask.poll_ready(cx)).await.is_err());
+}
+
+/// How many records of TLS (RFC 8446, 5.1) there are.
+fn count_records(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((head, rest)) = bytes.split_first_chunk::<5>() {
+        let len = usize::from(u16::from_be_bytes([head[3], head[4]]));
+        bytes = rest.get(len..).unwrap_or_default();
+        count += 1;
+    }
+    count
+}
+
+/// A connection, and everything that has been read from it.
+struct Heard {
+    io: DuplexStream,
+    bytes: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Heard {
+    fn new(io: DuplexStream) -> Self {
+        let bytes = Arc::default();
+        Self { io, bytes }
+    }
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let known = out.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, out);
+        let new = &out.filled()[known..];
+        self.bytes.lock().unwrap().extend_from_slice(new);
+        polled
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 /// An origin that answers with the length of what it was sent.
