@@ -32,11 +32,7 @@ impl BlockMap {
     /// The map whose bytes a store kept.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let mut map = Self {
-            bits: bytes.to_vec(),
-        };
-        map.trim();
-        map
+        Self::from(bytes.to_vec())
     }
 
     /// The map as bytes for a store, without trailing zeros.
@@ -103,21 +99,47 @@ impl BlockMap {
         segment_start: u64,
         total_len: u64,
     ) -> impl Iterator<Item = ByteRange> + '_ {
-        let mut blocks = self.iter().peekable();
+        let mut from = 0;
         core::iter::from_fn(move || {
-            let first = blocks.next()?;
-            let mut next = first + 1;
-            while blocks.next_if_eq(&next).is_some() {
-                next += 1;
-            }
+            let first = self.first_from(from, true)?;
+            let next = self.first_from(first, false).unwrap_or(self.bits.len() * 8);
+            from = next;
             let at = |block: usize| segment_start.saturating_add(block as u64 * BLOCK_SIZE);
             ByteRange::try_new(at(first), at(next).min(total_len))
         })
+    }
+
+    /// The first block from `from` on that is marked, or is not. Eight at a time where all are alike: most maps have
+    /// long runs.
+    fn first_from(&self, from: usize, is_marked: bool) -> Option<usize> {
+        let unlike = if is_marked { 0 } else { u8::MAX };
+        let is_found = |bits: u8, bit: usize| (bits & (1 << bit) != 0) == is_marked;
+        let mut index = from;
+        while let Some(&bits) = self.bits.get(index / 8) {
+            let bit = index % 8;
+            if bit == 0 && bits == unlike {
+                index += 8;
+            } else if is_found(bits, bit) {
+                return Some(index);
+            } else {
+                index += 1;
+            }
+        }
+        None
     }
 
     fn trim(&mut self) {
         while self.bits.last() == Some(&0) {
             self.bits.pop();
         }
+    }
+}
+
+impl From<Vec<u8>> for BlockMap {
+    /// [`Self::from_bytes`] of bytes that nobody else needs.
+    fn from(bits: Vec<u8>) -> Self {
+        let mut map = Self { bits };
+        map.trim();
+        map
     }
 }

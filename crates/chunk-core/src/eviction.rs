@@ -83,13 +83,14 @@ impl<K: Copy + Ord> EvictionIndex<K> {
     /// Adds a segment of `bytes` bytes, last used at `accessed` (seconds since 1970); replaces what was
     /// known of it but for its pins.
     pub fn insert(&mut self, key: K, bytes: u64, place: Place, accessed: i64) {
-        self.remove(key);
         let segment = Segment {
             accessed,
             bytes,
             place,
         };
-        self.segments.insert(key, segment);
+        if let Some(former) = self.segments.insert(key, segment) {
+            self.forget(key, &former);
+        }
         self.bytes += u128::from(bytes);
         if self.is_pinned(key) {
             self.pinned_bytes += u128::from(bytes);
@@ -122,11 +123,16 @@ impl<K: Copy + Ord> EvictionIndex<K> {
     /// Forgets the segment but for its pins; returns how many bytes it held.
     pub fn remove(&mut self, key: K) -> Option<u64> {
         let segment = self.segments.remove(&key)?;
+        self.forget(key, &segment);
+        Some(segment.bytes)
+    }
+
+    /// What was known of the segment counts no longer.
+    fn forget(&mut self, key: K, segment: &Segment) {
         self.bytes -= u128::from(segment.bytes);
-        if !self.order.remove(&(self.rank(&segment), key)) {
+        if !self.order.remove(&(self.rank(segment), key)) {
             self.pinned_bytes -= u128::from(segment.bytes);
         }
-        Some(segment.bytes)
     }
 
     /// One more holder of the segment, which need not be known yet. Each pin needs one [`Self::unpin`].

@@ -204,8 +204,22 @@ impl fmt::Debug for RangeSet {
 
 impl Extend<ByteRange> for RangeSet {
     fn extend<I: IntoIterator<Item = ByteRange>>(&mut self, ranges: I) {
+        // What comes in order is put together first: a film in a thousand pieces is one range.
+        let mut together: Option<ByteRange> = None;
         for range in ranges {
-            self.insert(range);
+            together = match together {
+                None => Some(range),
+                Some(before) if before.end() == range.start() => {
+                    ByteRange::try_new(before.start(), range.end())
+                }
+                Some(before) => {
+                    self.insert(before);
+                    Some(range)
+                }
+            };
+        }
+        if let Some(last) = together {
+            self.insert(last);
         }
     }
 }

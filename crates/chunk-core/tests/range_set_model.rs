@@ -60,6 +60,28 @@ fn check(set: &RangeSet, model: &[bool], within: ByteRange) {
 
 proptest! {
     #[test]
+    fn many_at_once_are_the_same_as_one_by_one(
+        there in vec(range(), 0..4),
+        added in vec((range(), any::<bool>()), 0..8),
+    ) {
+        let mut one_by_one: RangeSet = there.into_iter().collect();
+        let mut at_once = one_by_one.clone();
+        // Those that go on where the one before ended come together.
+        let mut ranges: Vec<ByteRange> = Vec::new();
+        for (range, goes_on) in added {
+            let before = ranges.last().map_or(0, |last| last.end());
+            let start = if goes_on { before } else { range.start() };
+            ranges.extend(ByteRange::try_new(start, start + range.len()));
+        }
+        for &range in &ranges {
+            one_by_one.insert(range);
+        }
+        at_once.extend(ranges);
+        prop_assert_eq!(at_once.len(), one_by_one.len());
+        prop_assert_eq!(at_once, one_by_one);
+    }
+
+    #[test]
     fn coverage_is_the_model(ops in vec((any::<bool>(), range(), range()), 1..60)) {
         let mut set = RangeSet::new();
         let mut model = vec![false; UNIVERSE as usize];

@@ -142,19 +142,20 @@ impl Live {
     ) {
         let mut state = self.lock();
         let total_len = record.representation.total_len;
-        for summary in segments {
+        let ranges = segments.iter().flat_map(|summary| {
             let segment_start = u64::from(summary.segment) * record.segment_size;
-            for range in summary
-                .blocks
-                .byte_ranges(segment_start, total_len.unwrap_or(u64::MAX))
-            {
-                state.readable.insert(range);
-                state.stored.insert(range);
-                state.recorded.insert(range);
-            }
-            state
-                .segments
-                .insert(summary.segment, Segment::recorded(summary));
+            let end = total_len.unwrap_or(u64::MAX);
+            summary.blocks.byte_ranges(segment_start, end)
+        });
+        let recorded: RangeSet = ranges.collect();
+        state.segments = segments
+            .into_iter()
+            .map(|summary| (summary.segment, Segment::recorded(summary)))
+            .collect();
+        for range in recorded.iter() {
+            state.readable.insert(range);
+            state.stored.insert(range);
+            state.recorded.insert(range);
         }
         state.meta = Some(Arc::new(Meta {
             representation: record.representation.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Room is reserved before bytes are fetched; `evicting` makes it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,12 +142,11 @@ impl Reservation {
         let mut state = self.inner.space.lock();
         let bytes = state.held.entry(key).or_default().insert(range);
         let item = Item::of(live.entry, key);
-        let size = state.sizes.get(&item).copied().unwrap_or(0) + bytes;
         let spent = bytes.min(self.bytes);
         self.bytes -= spent;
         state.ledger.commit(spent);
         state.ledger.adopt(bytes - spent);
-        state.insert(item, size, place, now);
+        state.add(item, bytes, place, now);
         if pinned {
             state.pin(live.entry);
         }
@@ -163,12 +163,22 @@ impl Drop for Reservation {
 }
 
 impl State {
-    fn insert(&mut self, item: Item, bytes: u64, place: FilePlace, accessed: i64) {
-        let is_new = self.sizes.insert(item, bytes).is_none();
-        if is_new && self.pinned.contains(&item.entry()) {
-            self.index.pin(item);
-        }
-        self.index.insert(item, bytes, place, accessed);
+    /// So many bytes more are counted for `item`, which may be new.
+    fn add(&mut self, item: Item, bytes: u64, place: FilePlace, accessed: i64) {
+        let size = match self.sizes.entry(item) {
+            Entry::Occupied(known) => {
+                let size = known.into_mut();
+                *size += bytes;
+                *size
+            }
+            Entry::Vacant(new) => {
+                if self.pinned.contains(&item.entry()) {
+                    self.index.pin(item);
+                }
+                *new.insert(bytes)
+            }
+        };
+        self.index.insert(item, size, place, accessed);
     }
 
     fn remove(&mut self, item: Item) -> u64 {
@@ -329,7 +339,7 @@ impl Space {
                 generation: current.id,
             };
             state.ledger.adopt(current.recorded_bytes);
-            state.insert(
+            state.add(
                 item,
                 current.recorded_bytes,
                 FilePlace::Middle,
@@ -375,8 +385,7 @@ impl Space {
             let grown = held.len() - before;
             present += grown;
             let item = Item::of(entry, key);
-            let size = state.sizes.get(&item).copied().unwrap_or(0) + grown;
-            state.insert(item, size, place, summary.accessed_unix);
+            state.add(item, grown, place, summary.accessed_unix);
         }
         state.ledger.freed(counted.saturating_sub(present));
         state.ledger.adopt(present.saturating_sub(counted));
@@ -419,7 +428,7 @@ impl Space {
             })
             .collect();
         for (item, bytes) in items {
-            state.insert(item, bytes, FilePlace::Head, now);
+            state.index.insert(item, bytes, FilePlace::Head, now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Between SQLite's rows and the port's types.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use chunk_core::{
@@ -40,10 +41,11 @@ pub(crate) fn list(segments: &[u32]) -> String {
 
 /// Checksums as SQLite keeps them: four bytes each, little-endian.
 pub(crate) fn checksum_bytes(checksums: &[u32]) -> Vec<u8> {
-    checksums
-        .iter()
-        .flat_map(|checksum| checksum.to_le_bytes())
-        .collect()
+    let mut bytes = Vec::with_capacity(size_of_val(checksums));
+    for checksum in checksums {
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+    }
+    bytes
 }
 
 /// An entry with its current generation.
@@ -110,8 +112,77 @@ pub(crate) fn keep_tally(tally: &Tally) -> Query {
         .bind(sum(tally.checksum_failures))
 }
 
-/// A segment without its checksums.
-pub(crate) fn summary(row: &SqliteRow) -> Result<SegmentSummary, ChunkStoreError> {
+/// Segments without their checksums, in order, from the one row that has them as lists.
+pub(crate) fn summaries(row: &SqliteRow) -> Result<Vec<SegmentSummary>, ChunkStoreError> {
+    let segments = numbers(row, "segment_indices")?;
+    let mut epochs = numbers(row, "epochs")?;
+    let mut blocks = words(row, "blocks")?;
+    let mut recorded_bytes = numbers(row, "recorded_bytes")?;
+    let mut accessed_unix = numbers(row, "accessed_unix")?;
+    let mut summaries = Vec::new();
+    for segment in segments {
+        summaries.push(SegmentSummary {
+            segment: segment?,
+            epoch: of_same_row(epochs.next())??,
+            blocks: bitmap(of_same_row(blocks.next())?)?,
+            recorded_bytes: of_same_row(recorded_bytes.next())??,
+            accessed_unix: of_same_row(accessed_unix.next())??,
+        });
+    }
+    summaries.sort_by_key(|summary| summary.segment);
+    Ok(summaries)
+}
+
+/// The words of a list; none where the list has no row.
+fn words<'r>(
+    row: &'r SqliteRow,
+    name: &'static str,
+) -> Result<impl Iterator<Item = &'r str>, ChunkStoreError> {
+    let list = column::<Option<&str>>(row, name)?;
+    Ok(list.into_iter().flat_map(|list| list.split(' ')))
+}
+
+fn numbers<'r, T: FromStr + 'r>(
+    row: &'r SqliteRow,
+    name: &'static str,
+) -> Result<impl Iterator<Item = Result<T, ChunkStoreError>> + 'r, ChunkStoreError> {
+    let number = |word: &str| {
+        word.parse()
+            .map_err(|_| damaged("a number is out of range"))
+    };
+    Ok(words(row, name)?.map(number))
+}
+
+fn of_same_row<T>(found: Option<T>) -> Result<T, ChunkStoreError> {
+    found.ok_or_else(|| damaged("a chunk lacks a column"))
+}
+
+/// The bitmap that SQLite gave in hexadecimal digits.
+fn bitmap(digits: &str) -> Result<BlockMap, ChunkStoreError> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(damaged("a bitmap is malformed"));
+    }
+    let mut bytes = Vec::with_capacity(pairs.len());
+    for &[high, low] in pairs {
+        match (digit(high), digit(low)) {
+            (Some(high), Some(low)) => bytes.push(high << 4 | low),
+            _ => return Err(damaged("a bitmap is malformed")),
+        }
+    }
+    Ok(BlockMap::from(bytes))
+}
+
+const fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'A'..=b'F' => Some(character - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// A segment's row but for its checksums.
+fn summary(row: &SqliteRow) -> Result<SegmentSummary, ChunkStoreError> {
     Ok(SegmentSummary {
         segment: column(row, "segment_index")?,
         epoch: column(row, "epoch")?,
@@ -237,4 +308,47 @@ pub(crate) fn first_number(rows: &[SqliteRow]) -> Result<i64, ChunkStoreError> {
         .ok_or_else(|| damaged("a count gave no row"))?
         .try_get(0)
         .map_err(classify)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::Connection;
+
+    #[test]
+    fn a_bitmap_is_two_digits_for_each_byte() {
+        let map = bitmap("0FA0").expect("well-formed");
+        assert_eq!(map.as_bytes(), [0x0F, 0xA0]);
+        for malformed in ["F", "0G", "0x", "ab"] {
+            assert!(bitmap(malformed).is_err(), "{malformed}");
+        }
+    }
+
+    /// What a damaged page gives: lists of which one has fewer words, or a word that is no such number.
+    #[tokio::test]
+    async fn lists_that_do_not_fit_together_are_damage() {
+        let inner = <sqlx::SqliteConnection as sqlx::Connection>::connect(":memory:")
+            .await
+            .expect("a database in memory");
+        let mut connection = Connection::new(inner, Arc::default());
+        let lists = [
+            ("'1 0'", "'0 0'", "'FF 01'", Some(vec![0, 1])),
+            ("NULL", "NULL", "NULL", Some(vec![])),
+            ("'0 1'", "'0'", "'FF FF'", None),
+            ("'0 1'", "'0 0'", "'FF'", None),
+            ("'-1'", "'0'", "'FF'", None),
+            ("'0'", "'4294967296'", "'FF'", None),
+        ];
+        for (segments, epochs, blocks, expected) in lists {
+            let ask = format!(
+                "SELECT {segments} AS segment_indices, {epochs} AS epochs, {blocks} AS blocks, \
+                 {epochs} AS recorded_bytes, {epochs} AS accessed_unix"
+            );
+            let ask = query(sqlx::AssertSqlSafe(ask));
+            let rows = connection.fetch(ask).await.expect("a row");
+            let found = summaries(&rows[0])
+                .map(|found| found.iter().map(|summary| summary.segment).collect());
+            assert_eq!(found.ok(), expected, "{segments} {epochs} {blocks}");
+        }
+    }
 }

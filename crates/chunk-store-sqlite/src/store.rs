@@ -214,7 +214,10 @@ impl ChunkStore for SqliteChunkStore {
     ) -> Result<Vec<SegmentSummary>, ChunkStoreError> {
         let ask = query(statements::SEGMENTS).bind(rows::id(generation.get()));
         let rows = self.read(ask).await;
-        self.noted(rows.and_then(|rows| rows.iter().map(rows::summary).collect()))
+        self.noted(rows.and_then(|rows| {
+            let summaries = rows.first().map(rows::summaries).transpose()?;
+            Ok(summaries.unwrap_or_default())
+        }))
     }
 
     async fn segment(
