@@ -170,10 +170,32 @@ pub(super) fn main(args: &[&str]) -> Result<ExitCode> {
 
 fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, table::Verdicts)> {
     let origin = Origin::start(LENGTH, Duration::ZERO, Rate::Shared(1 << 40))?;
+    let is_wanted = |case: &Case| case.name().contains(options.only);
+    let (mut text, mut verdicts) = (String::new(), table::Verdicts::default());
+    let mut add = |(lines, judged): (String, table::Verdicts)| {
+        text.push_str(&lines);
+        verdicts.add(judged);
+    };
+    if Case::all().iter().any(is_wanted) {
+        add(run_plain(options, program, origin.address, folder)?);
+    }
+    if Case::secure().iter().any(is_wanted) {
+        add(run_secure(options, program, origin.address, folder)?);
+    }
+    Ok((text, verdicts))
+}
+
+/// The cases without TLS, of all servers.
+fn run_plain(
+    options: &Options<'_>,
+    program: &Path,
+    origin: SocketAddr,
+    folder: &Path,
+) -> Result<(String, table::Verdicts)> {
     let mut servers = Vec::new();
     for kind in std::iter::once(Kind::Chunkd).chain(options.peers.iter().copied()) {
         let folder = folder.join(kind.name());
-        match Server::start(kind, program, origin.address, &folder, None)? {
+        match Server::start(kind, program, origin, &folder, None)? {
             Some(server) => servers.push(server),
             None => println!("{} is not installed and is left out", kind.name()),
         }
@@ -218,9 +240,6 @@ fn run(options: &Options<'_>, program: &Path, folder: &Path) -> Result<(String, 
     print!("{lines}");
     text.push_str(&lines);
     verdicts.add(judged);
-    let (lines, judged) = run_secure(options, program, origin.address, folder)?;
-    text.push_str(&lines);
-    verdicts.add(judged);
     Ok((text, verdicts))
 }
 
@@ -232,13 +251,6 @@ fn run_secure(
     folder: &Path,
 ) -> Result<(String, table::Verdicts)> {
     let (mut text, mut verdicts) = (String::new(), table::Verdicts::default());
-    let cases = Case::secure();
-    let mut cases = cases
-        .iter()
-        .filter(|case| case.name().contains(options.only));
-    if cases.clone().next().is_none() {
-        return Ok((text, verdicts));
-    }
     let certificate = Certificate::make()?;
     let mut servers = Vec::new();
     for kind in [Kind::Chunkd, Kind::NginxStatic] {
@@ -258,21 +270,24 @@ fn run_secure(
             .with_context(|| format!("filling {} over TLS", server.kind.name()))?;
     }
     rustix::fs::sync();
+    process::pin(CLIENT_CORE)?;
     text.push_str("\nWith a certificate; all use TLS 1.3 with TLS_AES_128_GCM_SHA256.\n\n");
     text.push_str(&table::heading(&servers));
     print!("{text}");
-    cases.try_for_each(|case| {
+    for case in Case::secure() {
+        if !case.name().contains(options.only) {
+            continue;
+        }
         let trust = certificate.trusted(match case.over {
             Over::Http2 => "h2",
             Over::Plain | Over::Tls => "http/1.1",
         })?;
-        let (samples, disk) = measure(*case, &servers, Some(&trust), options)?;
-        let (lines, judged) = table::lines(*case, &servers, &samples, disk);
+        let (samples, disk) = measure(case, &servers, Some(&trust), options)?;
+        let (lines, judged) = table::lines(case, &servers, &samples, disk);
         print!("{lines}");
         text.push_str(&lines);
         verdicts.add(judged);
-        anyhow::Ok(())
-    })?;
+    }
     Ok((text, verdicts))
 }
 

@@ -49,7 +49,7 @@ impl Nginx<'_> {
             Some((chain, key)) => (
                 " ssl http2",
                 format!(
-                    r#"ssl_certificate "{place}/{chain}"; ssl_certificate_key "{place}/{key}";"#
+                    r#"ssl_certificate "{place}/{chain}"; ssl_certificate_key "{place}/{key}"; ssl_protocols TLSv1.2 TLSv1.3;"#
                 ),
             ),
             None => ("", String::new()),
