@@ -32,7 +32,14 @@ pub(crate) fn start(filter: Option<&str>) -> Outcome<()> {
     let filter = parse(filter.unwrap_or(DEFAULT_FILTER))?;
     // Below `info`, libraries write down what they send and receive: fields with credentials among it.
     let ours = filter_fn(|metadata| {
-        metadata.target().starts_with("chunk") || *metadata.level() <= LevelFilter::INFO
+        let target = metadata.target();
+        // What a player can make that library warn of, it can make it warn of as often as it likes.
+        let most = if target.starts_with("h2") {
+            LevelFilter::ERROR
+        } else {
+            LevelFilter::INFO
+        };
+        target.starts_with("chunk") || *metadata.level() <= most
     });
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

@@ -364,7 +364,7 @@ impl RunTask {
         writer: &mut Writer,
     ) -> (u64, Option<Result<(), FetchError>>) {
         let mut arrived = first.map_or(0, |piece| self.accept(head, piece, writer));
-        while head + arrived < enough {
+        while head + arrived < enough.min(self.control.end()) {
             match poll_at_once(body) {
                 Poll::Ready(Some(Ok(piece))) => {
                     arrived += self.accept(head + arrived, piece, writer);

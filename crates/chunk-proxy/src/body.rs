@@ -18,6 +18,8 @@ use crate::source::{Parts, Pieces};
 
 /// The most bytes handed to the socket at once.
 const PIECE: usize = 256 * 1024;
+/// The same for one of many answers on a connection, each of which holds two pieces.
+const PIECE_OF_MANY: usize = 64 * 1024;
 /// The same where they do not pass through memory.
 const WINDOW: usize = 2 * 1024 * 1024;
 
@@ -29,6 +31,8 @@ pub(crate) struct Body {
     left: Option<u64>,
     meter: Meter,
     flushed: Option<Arc<Flushed>>,
+    /// The longest piece that passes through memory.
+    most: usize,
     /// A failure that waits for what came before it to be written.
     failing: Option<BodyError>,
 }
@@ -103,6 +107,7 @@ impl Body {
             left,
             meter: Meter::default(),
             flushed: None,
+            most: PIECE,
             failing: None,
         }
     }
@@ -116,6 +121,12 @@ impl Body {
     pub(crate) fn on_connection(mut self, meter: Meter, flushed: Option<Arc<Flushed>>) -> Self {
         self.meter = meter;
         self.flushed = flushed;
+        self
+    }
+
+    /// The same body, one of many on a connection.
+    pub(crate) const fn among_many(mut self) -> Self {
+        self.most = PIECE_OF_MANY;
         self
     }
 
@@ -221,7 +232,7 @@ impl Body {
                 }
                 Segment::Pieces(pieces, left) => {
                     let most = match way {
-                        Way::Memory => PIECE,
+                        Way::Memory => self.most,
                         Way::Socket => WINDOW,
                     };
                     let max = left.map_or(most, |left| {

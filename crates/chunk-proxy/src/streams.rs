@@ -37,8 +37,9 @@ const MOST_TAKEN_BACK: usize = 32;
 const REMEMBERED: usize = 32;
 /// With any more the library would take a second piece while it has one.
 const ONE_PIECE: usize = 1;
-/// How long a client with nothing under way may take to agree to the end of the connection.
-const MOMENT: Duration = Duration::from_secs(1);
+/// How long a client with nothing under way may take to agree to the end of the connection: less than who waits for its
+/// place does.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// A connection on which the client has said that it speaks HTTP/2.
 pub(crate) struct Streams<W> {
@@ -86,25 +87,24 @@ impl<W: Wire + Send + 'static> Streams<W> {
         let mut answers = JoinSet::new();
         let mut idle = Patience::new(answerer.config.header_timeout);
         let mut is_ending = false;
+        let mut is_idle = true;
+        // An answer is over when its last piece is on its way, which is later than when it was given to be sent.
+        let unsent = Arc::new(());
         idle.begin();
         seat.rest();
         let ended = poll_fn(|cx| {
             loop {
-                while let Poll::Ready(Some(_)) = answers.poll_join_next(cx) {
-                    if answers.is_empty() {
-                        seat.rest();
-                        idle.begin();
-                    }
-                }
+                while let Poll::Ready(Some(_)) = answers.poll_join_next(cx) {}
                 match spoken.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
-                        if answers.is_empty() {
+                        if std::mem::take(&mut is_idle) {
                             seat.work();
                         }
                         let (answerer, connection) = (Arc::clone(answerer), Arc::clone(connection));
+                        let unsent = Arc::clone(&unsent);
                         let answer = async move {
                             // What a stream came to is its client's to know.
-                            let _ = answer(&answerer, &connection, request, respond).await;
+                            let _ = answer(&answerer, &connection, request, respond, unsent).await;
                         };
                         answers.spawn(answer);
                         continue;
@@ -116,10 +116,13 @@ impl<W: Wire + Send + 'static> Streams<W> {
                     Poll::Pending => {}
                 }
                 // There is nothing more to say for now.
-                if let Poll::Ready(Err(error)) = wire.poll_out(cx) {
-                    return Poll::Ready(Err(error));
+                let is_out = wire.poll_out(cx)?.is_ready();
+                // Pieces are let go of by the library, which does nothing but in this task.
+                let is_over = is_out && answers.is_empty() && Arc::strong_count(&unsent) == 1;
+                if is_over && !std::mem::replace(&mut is_idle, is_over) {
+                    seat.rest();
+                    idle.begin();
                 }
-                let is_idle = answers.is_empty();
                 if is_ending {
                     return match is_idle {
                         true => idle.poll_over(cx).map(Ok),
@@ -151,14 +154,16 @@ async fn answer(
     connection: &Connection,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    unsent: Arc<()>,
 ) -> Result<(), h2::Error> {
     let is_head = request.method() == Method::HEAD;
     let mut answering = Box::pin(answerer.answer(request.map(Asked), connection));
     let response = poll_fn(|cx| {
-        if let Poll::Ready(response) = answering.as_mut().poll(cx) {
-            return Poll::Ready(Ok(response));
+        // Nothing is begun for who has taken it back already.
+        if let Poll::Ready(reset) = respond.poll_reset(cx) {
+            return Poll::Ready(gone(reset));
         }
-        respond.poll_reset(cx).map(gone)
+        answering.as_mut().poll(cx).map(Ok)
     })
     .await?;
     // What it takes is given back before the bytes are sent, which takes longest.
@@ -183,13 +188,34 @@ async fn answer(
     if is_all {
         return Ok(());
     }
-    Sending { stream, body }.all().await
+    let body = body.among_many();
+    Sending {
+        stream,
+        body,
+        unsent,
+    }
+    .all()
+    .await
 }
 
 /// A body on its way.
 struct Sending {
     stream: SendStream<Bytes>,
     body: Body,
+    /// Held by each piece until it is on its way.
+    unsent: Arc<()>,
+}
+
+/// A piece that is to be sent.
+struct Unsent {
+    piece: Bytes,
+    _is_unsent: Arc<()>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.piece
+    }
 }
 
 impl Sending {
@@ -205,6 +231,10 @@ impl Sending {
             match piece {
                 Ok(piece) => {
                     let is_last = self.body.is_end_stream();
+                    let piece = Bytes::from_owner(Unsent {
+                        piece,
+                        _is_unsent: Arc::clone(&self.unsent),
+                    });
                     self.stream.send_data(piece, is_last)?;
                     if is_last {
                         return Ok(());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::framing::{MAX_HEAD, find_end};
 use crate::tls::TlsIdentity;
@@ -12,7 +12,7 @@ use crate::tls::TlsIdentity;
 /// How many are turned away at once. It takes little longer than the client takes to say what it wants.
 pub(crate) const AT_ONCE: usize = 4;
 
-/// How long to wait for the request.
+/// How long to wait for the request, and with TLS for the handshake before it.
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// How long to wait for the client's end of the connection afterwards: no longer than an answer takes to reach most of
@@ -31,17 +31,18 @@ const ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\n\
 /// Answers 503 to whatever is asked, and ends the connection, whatever the client does. Who comes with TLS is told so
 /// in HTTP/1.1.
 pub(crate) async fn turn_away(stream: TcpStream, tls: Option<TlsIdentity>) {
+    let enough = Instant::now() + MOMENT;
     let Some(identity) = tls else {
-        return tell(stream).await;
+        return tell(stream, enough).await;
     };
-    if let Ok(Ok(secure)) = timeout(MOMENT, identity.shake_hands_in_http_1(stream)).await {
-        tell(secure).await;
+    if let Ok(Ok(secure)) = timeout_at(enough, identity.shake_hands_in_http_1(stream)).await {
+        tell(secure, enough).await;
     }
 }
 
-async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, enough: Instant) {
     // Not before the request: what comes unasked for makes some clients give the connection up unread.
-    let _ = timeout(MOMENT, read_head(&mut stream)).await;
+    let _ = timeout_at(enough, read_head(&mut stream)).await;
     let told = async {
         stream.write_all(ANSWER.as_bytes()).await?;
         stream.shutdown().await?;

@@ -129,6 +129,13 @@ pub(crate) fn summaries(row: &SqliteRow) -> Result<Vec<SegmentSummary>, ChunkSto
             accessed_unix: of_same_row(accessed_unix.next())??,
         });
     }
+    let is_longer = epochs.next().is_some()
+        || blocks.next().is_some()
+        || recorded_bytes.next().is_some()
+        || accessed_unix.next().is_some();
+    if is_longer {
+        return Err(damaged("a chunk lacks its number"));
+    }
     summaries.sort_by_key(|summary| summary.segment);
     Ok(summaries)
 }
@@ -336,6 +343,8 @@ mod tests {
             ("NULL", "NULL", "NULL", Some(vec![])),
             ("'0 1'", "'0'", "'FF FF'", None),
             ("'0 1'", "'0 0'", "'FF'", None),
+            ("'1'", "'0 0'", "'FF 01'", None),
+            ("'1'", "'0'", "'FF 01'", None),
             ("'-1'", "'0'", "'FF'", None),
             ("'0'", "'4294967296'", "'FF'", None),
         ];

@@ -287,12 +287,13 @@ impl Scheduler {
         let Some(position) = reader.position else {
             return;
         };
+        let a_moment_ago = self.now - Self::GRACE;
         let gone = Gone {
             position,
             until: self.now + Self::GRACE,
             rate: reader.rate(),
         };
-        if let Some(successor) = source.successor_of(reader.read_at) {
+        if let Some(successor) = source.successor_of(reader.read_at, a_moment_ago) {
             // Some open the new connection before they close the old one.
             if let Some(successor) = self.readers.get_mut(&successor) {
                 successor.succeed(&gone);

@@ -352,7 +352,7 @@ impl Scheduler {
             && run.phase != Phase::Aborting
         {
             run.phase = Phase::Aborting;
-            // It reads no further than it was allowed; what lies behind is free for others.
+            // Nothing is asked for what lies behind what it was allowed; a window's worth of that may come all the same.
             if run.suffix.is_none() {
                 run.end = run.end.min(run.until.max(run.head));
             }

@@ -100,10 +100,10 @@ impl Source {
         self.gone.pop()
     }
 
-    /// Who came after another one had read for the last time: its successor, if that one leaves.
-    pub(super) fn successor_of(&self, last_read: Tick) -> Option<ReaderId> {
+    /// Who came after `since`, and after another one had read for the last time: its successor, if that one leaves.
+    pub(super) fn successor_of(&self, last_read: Tick, since: Tick) -> Option<ReaderId> {
         self.newest
-            .filter(|&(came, id)| came > last_read && self.readers.contains(&id))
+            .filter(|&(came, id)| came > last_read.max(since) && self.readers.contains(&id))
             .map(|(_, id)| id)
     }
 

@@ -250,7 +250,7 @@ impl Scheduler {
             })
     }
 
-    /// Ends, resumes and adds stripes.
+    /// Holds, ends, resumes and adds stripes.
     fn steer(&mut self, lead: &Lead, slot: &Slot) {
         let Some(source) = self.sources.get(&lead.source) else {
             return;
@@ -275,18 +275,22 @@ impl Scheduler {
             .round_trip
             .estimate()
             .map_or(0, |time| bytes_in(rate, time + Self::MARGIN));
-        let ending = core::iter::once(lead.run)
-            .chain(members.iter().map(|&(_, id)| id))
-            .filter_map(|id| self.runs.get(&id))
-            .filter(|run| run.is_answered && run.takes_connection())
-            .filter(|run| run.end.saturating_sub(run.head) <= ahead)
-            .count();
-        let quota = lead.share + ending;
+        let ending_within = |ahead: u64| {
+            core::iter::once(lead.run)
+                .chain(members.iter().map(|&(_, id)| id))
+                .filter_map(|id| self.runs.get(&id))
+                .filter(|run| run.is_answered && run.takes_connection())
+                .filter(|run| run.end.saturating_sub(run.head) <= ahead)
+                .count()
+        };
+        let quota = lead.share + ending_within(ahead);
+        // What was asked for because a run was about to end is not given up because that one has become slower.
+        let kept = lead.share + ending_within(ahead.saturating_mul(2));
         for (index, &(_, id)) in members.iter().enumerate() {
-            if index + 1 < quota {
+            if index + 1 < kept {
                 self.let_stripe_on(id, lead.until);
             } else {
-                self.end_stripe(id, lead.until);
+                self.stop_stripe(id, lead);
             }
         }
         let mut count = members.len() + 1;
@@ -319,16 +323,21 @@ impl Scheduler {
         }
     }
 
-    /// Beyond its share a stripe is ended: held, it would take a window of the line from those that go on, which makes
-    /// the line seem slower than it is, and faster when it goes on. One that has yet to be answered is left alone.
-    fn end_stripe(&mut self, id: RunId, until: u64) {
+    /// Beyond its share a stripe waits until those before it are through. Where one connection fills the line it is ended
+    /// instead: held, it would take a window of the line, which makes that seem slower than it is, and faster when it
+    /// goes on. One that has yet to be answered is left alone.
+    fn stop_stripe(&mut self, id: RunId, lead: &Lead) {
         let Some(run) = self.runs.get(&id) else {
             return;
         };
-        if run.is_answered && run.head < run.end {
+        if !run.is_answered || run.head >= run.end {
+            if run.held_since.is_none() {
+                self.let_stripe_on(id, lead.until);
+            }
+        } else if lead.share == 1 {
             self.abort(id);
-        } else if run.held_since.is_none() {
-            self.let_stripe_on(id, until);
+        } else {
+            self.hold(id);
         }
     }
 
