@@ -233,3 +233,11 @@ fn equal_seeds_give_equal_traces() {
         assert_ne!(outcome.report.trace, other.report.trace);
     }
 }
+
+/// Whether its line is contested was once judged by what came over it, which was nothing because of that judgement: the
+/// plan went round at one instant.
+#[test]
+fn a_plan_that_once_went_round_in_circles_comes_to_an_end() {
+    let outcome = Workload::random(154).play(Config::default());
+    assert!(outcome.waited >= outcome.optimum, "{outcome:?}");
+}

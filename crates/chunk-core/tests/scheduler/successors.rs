@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chunk_core::scheduler::Start;
+use chunk_core::scheduler::{RunId, Start};
 
 use crate::driver::World;
 use crate::ranks::player_with;
@@ -31,12 +31,18 @@ fn bring(world: &mut World, reader: u64, of: u64, bytes: u64) {
     }
 }
 
-#[test]
-fn who_comes_back_elsewhere_has_the_line_to_itself() {
+/// A player, and the run that brings its film.
+fn playing() -> (World, RunId) {
     let mut world = with_runs(4);
     world.open(1, 1_000 * MIB);
     player(&mut world, 1, 1);
     let (run, _) = world.runs_of(1)[0];
+    (world, run)
+}
+
+#[test]
+fn who_comes_back_elsewhere_has_the_line_to_itself() {
+    let (mut world, run) = playing();
     world.leave(1);
     assert!(world.requests[&run].is_held, "it may come back to here");
     world.read(2, 1, Start::At(500 * MIB), None);
@@ -45,10 +51,7 @@ fn who_comes_back_elsewhere_has_the_line_to_itself() {
 
 #[test]
 fn who_opens_before_it_closes_has_the_line_to_itself_too() {
-    let mut world = with_runs(4);
-    world.open(1, 1_000 * MIB);
-    player(&mut world, 1, 1);
-    let (run, _) = world.runs_of(1)[0];
+    let (mut world, run) = playing();
     world.pass(Duration::from_millis(1));
     world.read(2, 1, Start::At(500 * MIB), None);
     assert!(!world.requests[&run].is_aborted);
@@ -58,16 +61,23 @@ fn who_opens_before_it_closes_has_the_line_to_itself_too() {
 
 #[test]
 fn who_reads_on_after_another_has_come_is_not_that_one() {
-    let mut world = with_runs(4);
-    world.open(1, 1_000 * MIB);
-    player(&mut world, 1, 1);
-    let (run, _) = world.runs_of(1)[0];
+    let (mut world, run) = playing();
     world.pass(Duration::from_millis(1));
     world.read(2, 1, Start::At(500 * MIB), None);
     world.pass(Duration::from_millis(1));
     world.answer(run);
     world.progress(run, 64 * KIB);
     assert!(world.take(1, MIB, NO_PAUSE) > 0);
+    world.leave(1);
+    assert!(!world.requests[&run].is_aborted, "it may come back");
+}
+
+#[test]
+fn who_came_long_before_another_leaves_is_not_that_one() {
+    let (mut world, run) = playing();
+    world.pass(Duration::from_millis(1));
+    world.read(2, 1, Start::At(500 * MIB), None);
+    world.pass(Duration::from_secs(2));
     world.leave(1);
     assert!(!world.requests[&run].is_aborted, "it may come back");
 }
