@@ -59,8 +59,8 @@ pub(super) struct Line {
 
 /// Bytes arrive in pieces of this size: what a driver reads from a socket at once.
 const PIECE: u64 = 64 * 1024;
-/// A slow connection has less waiting when its turn comes: what it brings in 4 ms.
-const PIECES_A_SECOND: u64 = 256;
+/// A slow connection has less waiting when its turn comes: what it brings in 8 ms.
+const PIECES_A_SECOND: u64 = 128;
 const LEAST_PIECE: u64 = 4 * 1024;
 const SECOND: u128 = 1_000_000_000;
 /// What comes over a connection that is not read: what a window begins with, and half as much that its origin has written

@@ -217,9 +217,13 @@ impl Simulation {
 
     /// Lets `time` pass and reports on all of it since the start.
     pub fn run(&mut self, time: Duration) -> Report {
+        /// More than ever happens at one instant: a scheduler that wants to be called again at once, for ever.
+        const AT_ONCE: u32 = 100_000;
         let end = self.now + time;
+        let mut at_once = 0;
         loop {
             self.look_after_viewers();
+            self.settle();
             let next = [
                 self.line.next_event(self.now),
                 self.viewers
@@ -230,6 +234,8 @@ impl Simulation {
             ];
             let next = next.into_iter().flatten().min().unwrap_or(end).min(end);
             let passed = next.since(self.now);
+            at_once = if passed.is_zero() { at_once + 1 } else { 0 };
+            assert!(at_once < AT_ONCE, "time stands still at {next:?}");
             self.now = next;
             for viewer in self.viewers.values_mut() {
                 viewer.play(passed, &mut self.report);
@@ -250,6 +256,7 @@ impl Simulation {
                 break;
             }
         }
+        self.settle();
         self.report.trace = self.trace.0;
         let read: u64 = self.read.values().map(RangeSet::len).sum();
         let present = self
@@ -305,19 +312,28 @@ impl Simulation {
     }
 
     fn tell(&mut self, input: Input) {
-        /// What follows from one fact at one moment; more is work that goes round in circles.
+        self.report.facts += 1;
+        self.scheduler.handle(self.now, input);
+    }
+
+    /// Carries out what follows from all that was told at this moment: a driver hands in what it has before it asks.
+    fn settle(&mut self) {
+        /// What follows from the facts of one moment; more is work that goes round in circles.
         const MOST: u64 = 10_000;
         let most = self.report.facts + MOST;
-        self.inputs.push_back(input);
-        while let Some(input) = self.inputs.pop_front() {
-            self.report.facts += 1;
-            assert!(self.report.facts < most, "in circles at {:?}", self.now);
-            self.scheduler.handle(self.now, input);
+        loop {
             while let Some(action) = self.scheduler.poll_action() {
                 self.report.actions += 1;
                 self.trace.add(self.now, &action);
                 self.carry_out(action);
             }
+            if self.inputs.is_empty() {
+                return;
+            }
+            while let Some(input) = self.inputs.pop_front() {
+                self.tell(input);
+            }
+            assert!(self.report.facts < most, "in circles at {:?}", self.now);
         }
     }
 
