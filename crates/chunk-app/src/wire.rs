@@ -308,7 +308,7 @@ impl WhyReport {
             path: timeline.key.to_string(),
             offset: timeline.offset,
             place: timeline.place.name().to_owned(),
-            verdict: timeline.place.to_string(),
+            verdict: timeline.verdict(),
             history,
             remembered_from_ms: millis(timeline.remembered_from),
             moments: timeline.moments.iter().map(MomentReport::from).collect(),

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use chunk_core::scheduler::{
     Action, Config, Failure, Input, Outcome, ReaderId, Role, RunId, Scheduler, SourceId,
@@ -15,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::counters::{add, set};
 use crate::error::OpenError;
 use crate::hot_zones::HotZones;
+use crate::idling::IDLE;
 use crate::inner::Inner;
 use crate::live::Live;
 use crate::pages::is_page_for_media;
@@ -22,16 +22,8 @@ use crate::run::{RunControl, RunTask};
 use crate::timeline::{Happening, InFlight, RunAccount, Span, Step, reason};
 use crate::waiters::Told;
 
-/// How long an entry stays open after its last reader: players close and reopen.
-const IDLE: Duration = Duration::from_secs(60);
-/// When to look again where somebody has an unused entry in hand for a moment: no multiple of what else
-/// happens now and then, so that the two do not meet each time.
-const RECHECK: Duration = Duration::from_secs(7);
 /// How many commands are taken in before actions are carried out.
 const BATCH: usize = 256;
-/// How long an entry of which nothing is known stays open: as long as its failure is remembered.
-const UNKNOWN_IDLE: Duration = chunk_core::RetryPolicy::DEFAULT.negative_ttl;
-
 /// What the driver can be told.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -102,12 +94,12 @@ pub(crate) struct Driver {
     pub(crate) inner: Arc<Inner>,
     pub(crate) scheduler: Scheduler,
     commands: mpsc::UnboundedReceiver<Command>,
-    lives: HashMap<SourceId, Arc<Live>>,
+    pub(crate) lives: HashMap<SourceId, Arc<Live>>,
     pub(crate) runs: HashMap<RunId, Arc<RunControl>>,
     /// The last failure of each source, for those who wait in vain.
-    errors: HashMap<SourceId, OpenError>,
+    pub(crate) errors: HashMap<SourceId, OpenError>,
     /// When to look whether a source without readers can be closed.
-    idle: BTreeMap<SourceId, Tick>,
+    pub(crate) idle: BTreeMap<SourceId, Tick>,
     tasks: JoinSet<()>,
     step: Step,
     pub(crate) hot_zones: HotZones,
@@ -233,8 +225,7 @@ impl Driver {
                 offset,
                 answer,
             } => {
-                let runs = self.runs.values().map(AsRef::as_ref);
-                let _ = answer.send(InFlight::of(runs, self.scheduler.queue(), source, offset));
+                let _ = answer.send(self.in_flight(source, offset));
             }
             Command::Shutdown { done } => return Some(done),
         }
@@ -242,7 +233,7 @@ impl Driver {
     }
 
     /// Carries out what the scheduler wants.
-    fn act(&mut self) {
+    pub(crate) fn act(&mut self) {
         self.fetch_hot_zones();
         while let Some(action) = self.scheduler.poll_action() {
             match action {
@@ -280,6 +271,7 @@ impl Driver {
                 }
                 Action::Allow { run, until } => {
                     if let Some(control) = self.runs.get(&run) {
+                        control.account.halted(self.why_halted(run));
                         control.allow(until);
                     }
                 }
@@ -287,11 +279,13 @@ impl Driver {
                     if let Some(control) = self.runs.get(&run) {
                         control.shorten(end);
                         let now = self.inner.clock.now();
-                        Step::shortened(&self.inner.timeline, now, &control.account, end);
+                        let why = self.why_halted(run);
+                        Step::shortened(&self.inner.timeline, now, &control.account, end, why);
                     }
                 }
                 Action::Abort { run } => {
                     if let Some(control) = self.runs.get(&run) {
+                        control.account.halted(self.why_halted(run));
                         control.abort();
                         self.step.stopped(control);
                     }
@@ -319,6 +313,7 @@ impl Driver {
         }
         self.step
             .settle(&self.inner.timeline, self.inner.clock.now());
+        self.note_put_back();
         let counters = &self.inner.counters;
         set(&counters.active_runs, self.scheduler.active_runs() as u64);
         set(&counters.held_runs, self.scheduler.held_runs() as u64);
@@ -486,65 +481,7 @@ impl Driver {
         if self.inner.fill || self.hot_zones.has_asked(live.source) {
             self.end_fill(live);
         }
-        let closes_at = self.inner.clock.now() + stays_open(live);
-        self.idle.insert(live.source, closes_at);
-    }
-
-    fn close_idle(&mut self) {
-        let now = self.inner.clock.now();
-        let due: Vec<SourceId> = self
-            .idle
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(&source, _)| source)
-            .collect();
-        for source in due {
-            self.idle.remove(&source);
-            let Some(live) = self.lives.get(&source).map(Arc::clone) else {
-                continue;
-            };
-            // Durable work goes on once its bytes can be stored.
-            let is_mending = live.lock().is_mending;
-            let has_work = {
-                let jobs = self.inner.jobs();
-                jobs.waits(live.entry) || is_mending && jobs.has(live.entry)
-            };
-            let is_used = live.reader_count() > 0 || has_work || self.scheduler.is_in_use(source);
-            if is_used {
-                self.idle.insert(source, now + IDLE);
-                continue;
-            }
-            let closes_at = live.left_at() + stays_open(&live);
-            if closes_at > now {
-                // Nobody told of its last readers.
-                self.idle.insert(source, closes_at);
-                continue;
-            }
-            if !self.inner.release(&live) {
-                self.idle.insert(source, now + RECHECK);
-                continue;
-            }
-            self.inner.dirty.mark(&live);
-            self.close(&live);
-            let leaves_no_trace = live.lock().meta.as_ref().is_none_or(|meta| !meta.storable);
-            if leaves_no_trace {
-                // Nothing came of it, or nothing of it may be kept: its name leaves no trace in the index.
-                let inner = Arc::clone(&self.inner);
-                tokio::spawn(async move { inner.remove_unused(&live).await });
-            }
-        }
-    }
-
-    fn close(&mut self, live: &Arc<Live>) {
-        self.inner.unregister(live);
-        live.close();
-        self.handle(Input::SourceClosed {
-            source: live.source,
-        });
-        self.act();
-        self.lives.remove(&live.source);
-        self.idle.remove(&live.source);
-        self.errors.remove(&live.source);
+        self.stays_open_for_now(live);
     }
 
     async fn end(&mut self, done: oneshot::Sender<()>) {
@@ -585,14 +522,5 @@ impl Driver {
                 live.close();
             }
         }
-    }
-}
-
-/// How long an entry stays open without readers.
-fn stays_open(live: &Live) -> Duration {
-    if live.lock().meta.is_some() {
-        IDLE
-    } else {
-        UNKNOWN_IDLE
     }
 }

@@ -4,6 +4,7 @@
 //! that arrives. What is older than the oldest of them has expired, and a [`Timeline`] says so.
 
 mod account;
+mod delay;
 mod explain;
 mod ring;
 mod text;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use chunk_core::{ByteRange, CacheKey, Priority};
 
 pub(crate) use account::{RunAccount, Step};
+pub use delay::Delay;
 pub(crate) use explain::InFlight;
 pub(crate) use ring::{Ring, Span, reason};
 
@@ -30,6 +32,8 @@ pub struct Timeline {
     pub moments: Vec<Moment>,
     /// Where it is now.
     pub place: Whereabouts,
+    /// What keeps it, where somebody wants it and it is not on its way.
+    pub why: Option<Arc<Delay>>,
     /// Whether facts have been forgotten, and how the byte was asked for is not among those that are left.
     pub expired: bool,
     /// The oldest fact about any byte that is remembered is of this time since the manager's start.
@@ -91,6 +95,15 @@ pub enum Happening {
         /// Where it stands.
         offset: u64,
     },
+    /// Nothing was done for the reader that waits, for that reason.
+    PutBack {
+        /// Which reader.
+        reader: u64,
+        /// Where it stands.
+        offset: u64,
+        /// Why.
+        why: Arc<Delay>,
+    },
     /// The reader's byte came.
     Served {
         /// Which reader.
@@ -145,12 +158,14 @@ pub enum Happening {
         /// How long after it asked.
         after: Duration,
     },
-    /// The run was far enough ahead of its reader and left its connection unread.
+    /// The run left its connection unread.
     Held {
         /// Which run.
         run: u64,
         /// How far it had come.
         head: u64,
+        /// Why; `None` where its reader had enough and nobody asked.
+        why: Option<Arc<Delay>>,
     },
     /// The run read on.
     Resumed {
@@ -165,6 +180,8 @@ pub enum Happening {
         run: u64,
         /// Its new end, exclusive.
         end: u64,
+        /// Why, where it is not because another brings what follows.
+        why: Option<Arc<Delay>>,
     },
     /// The run was stopped.
     Stopped {
@@ -174,6 +191,8 @@ pub enum Happening {
         head: u64,
         /// The run that was started in the same step, and its level.
         by: Option<(u64, Priority)>,
+        /// Why; `None` where the file was closed.
+        why: Option<Arc<Delay>>,
     },
     /// The slot of the stopped run went to another.
     MadeRoom {
@@ -285,6 +304,7 @@ impl Happening {
     pub const fn reader(&self) -> Option<u64> {
         match self {
             Self::Awaited { reader, .. }
+            | Self::PutBack { reader, .. }
             | Self::Served { reader, .. }
             | Self::Unserved { reader, .. } => Some(*reader),
             _ => None,

@@ -5,10 +5,12 @@ mod support;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chunk_manager::{Cause, First, Happening, Part, Priority, Timeline, Whereabouts};
+use chunk_manager::{Cause, Claim, First, Halt, Happening, Part, Priority, Timeline, Whereabouts};
 use chunk_ports::{Resource, Secret};
-use chunk_testkit::origin::{Fault, When, content};
+use chunk_testkit::origin::{Fault, Link, OriginObject, When, content};
 use support::*;
+
+const COPY: &str = "copy.mkv";
 
 async fn settle() {
     tokio::time::sleep(Duration::from_secs(2)).await; // why: virtual time, one group commit and more
@@ -155,6 +157,112 @@ async fn a_run_that_a_seek_pre_empts_names_the_one_that_took_its_place() {
         _ => false,
     });
     assert!(names_it, "run {critical} is not named:\n{former}");
+}
+
+/// Takes whatever it gets.
+async fn copy(rig: &Rig) -> tokio::task::JoinHandle<()> {
+    let span = First::Span {
+        start: 0,
+        end: None,
+    };
+    let mut opened = rig.manager.open(resource(COPY), span).await.unwrap();
+    tokio::spawn(async move { while let Ok(Some(_)) = opened.reader.next(1 << 20).await {} })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_waits_is_told_for_whom_and_so_is_its_run() {
+    let mut setup = setup(64 * MIB);
+    setup.world.put(OriginObject::new(COPY, 400 * MIB));
+    // A line of 10.4 Mbit/s, once the copy is known for one.
+    setup.link = Link::new()
+        .delay(Duration::from_millis(50))
+        .total_rate(1_300_000);
+    let rig = setup.start().await;
+    let copying = copy(&rig).await;
+    tokio::time::sleep(Duration::from_secs(60)).await; // why: virtual time, more than a player takes without a pause
+    let mut opened = rig.open(0, None).await;
+    opened.reader.set_rate(1_000_000);
+    let playing = tokio::spawn(async move {
+        for _ in 0..30 {
+            read_exact(&mut opened.reader, 1, 500_000).await;
+            tokio::time::sleep(Duration::from_millis(500)).await; // why: virtual time, playing
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await; // why: virtual time, the film has just begun
+    let position = {
+        let status = rig.manager.status().await.unwrap();
+        let entry = status.into_iter().find(|entry| entry.key == key(COPY));
+        entry.unwrap().readable_bytes
+    };
+    let timeline = rig.manager.why(&key(COPY), position).await.unwrap();
+    let told = timeline.to_string();
+    let (_, what) = find(&timeline, "put_back");
+    let Happening::PutBack { why, .. } = what else {
+        panic!("{told}")
+    };
+    assert!(matches!(why.halt, Halt::Rests(_)), "{told}");
+    assert_eq!(why.key, Some(key(FILM)), "{told}");
+    // Its run had all but finished a block, which it goes on to; else it is stopped.
+    let its_run = timeline
+        .moments
+        .iter()
+        .find_map(|moment| match &moment.what {
+            Happening::Stopped { why, .. } | Happening::Shortened { why, .. } => why.as_ref(),
+            _ => None,
+        });
+    assert_eq!(its_run.unwrap().key, Some(key(FILM)), "{told}");
+    let why = timeline.why.as_ref().unwrap();
+    assert!(matches!(why.halt, Halt::Rests(_)), "{told}");
+    let rival = why.halt.rival().unwrap();
+    assert!(matches!(rival.claim, Claim::Player { .. }), "{told}");
+    let last = told.lines().last().unwrap();
+    assert!(
+        last.contains(": missing; reader ") && last.contains(" of /film.mkv at byte "),
+        "{told}"
+    );
+    assert!(last.ends_with(" goes first"), "{told}");
+    // It is served in the end, and the history says what it waited for.
+    playing.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(30)).await; // why: virtual time, the film is over
+    let timeline = rig.manager.why(&key(COPY), position).await.unwrap();
+    let events = names(&timeline);
+    let at = |name| events.iter().position(|event| *event == name);
+    assert!(
+        at("awaited") < at("put_back") && at("put_back") < at("served"),
+        "{timeline}"
+    );
+    assert_eq!(timeline.why, None);
+    copying.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_slot_is_told_who_has_it() {
+    let mut setup = setup(64 * MIB);
+    setup.limits = setup.limits.with_max_downloads(1);
+    setup.world.put(OriginObject::new(COPY, 400 * MIB));
+    let rig = setup.start().await;
+    let mut opened = rig.open(0, None).await;
+    read_exact(&mut opened.reader, 1, MIB).await;
+    let _copying = copy(&rig).await;
+    tokio::time::sleep(Duration::from_millis(500)).await; // why: virtual time, the copy is past its start
+    let entry = opened.entry.id();
+    rig.manager
+        .request_chunk(entry, 50, Priority::Medium)
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await; // why: virtual time, the queue has been looked at
+    let timeline = why(&rig, 50 * MIB).await;
+    let why = timeline
+        .why
+        .as_ref()
+        .unwrap_or_else(|| panic!("{timeline}"));
+    assert_eq!(why.key, Some(key(COPY)), "{timeline}");
+    assert!(
+        matches!(why.halt, Halt::Full { slots: 1, .. }),
+        "{timeline}"
+    );
+    let last = timeline.to_string();
+    assert!(last.contains("the only slot has reader "), "{timeline}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::http;
-use crate::program::{Bench, files, text};
+use crate::program::{Bench, LOOKS, files, look_later, text};
 
 const LEN: u64 = 300_001;
 
@@ -179,6 +179,42 @@ async fn why_tells_what_the_running_server_did_and_without_one_only_where_the_by
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let output = bench.run(&["why", "/a", "ten"]).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_names_the_reader_that_another_one_has_to_wait_for() {
+    let bench = Bench::slow("film", 64 << 20).await;
+    bench.put("b", 64 << 20);
+    let server = bench.serve().await;
+    // A film as fast as the line never lets go of it.
+    let address = server.address;
+    let film = tokio::spawn(async move {
+        http::get(address, "/film?chunkd-rate=16Mbit/s&token=s3cr3t", "").await
+    });
+    bench
+        .entry_until("/film", |entry| entry["readers"] == 1)
+        .await;
+    let yielding = tokio::spawn(async move { http::get(address, "/b", "Priority: u=7\r\n").await });
+    let mut told = String::new();
+    for _ in 0..LOOKS {
+        told = text(&bench.run(&["why", "/b", "0"]).await.stdout);
+        if told.contains("goes first") {
+            break;
+        }
+        look_later().await;
+    }
+    assert!(told.contains("has to wait: reader "), "{told}");
+    let verdict = told.lines().last().unwrap();
+    assert!(
+        verdict.starts_with("byte 0 of /b: missing; reader ")
+            && verdict.contains(" of /film at byte ")
+            && verdict.contains("a player"),
+        "{told}"
+    );
+    assert!(!told.contains("s3cr3t"), "{told}");
+    film.abort();
+    yielding.abort();
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

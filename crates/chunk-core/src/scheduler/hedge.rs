@@ -17,7 +17,7 @@ use core::time::Duration;
 use super::need::Rank;
 use super::plan::Slot;
 use super::run::{Phase, Run};
-use super::{Role, RunId, Scheduler, Start};
+use super::{Halt, Role, RunId, Scheduler, Start};
 use crate::{ByteRange, Tick};
 
 /// What may be spent on hedges, and when to look again.
@@ -195,7 +195,7 @@ impl Scheduler {
             }
         }
         for loser in losers {
-            self.abort(loser);
+            self.abort(loser, Halt::Overtaken(id));
         }
     }
 }

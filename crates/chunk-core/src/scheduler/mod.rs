@@ -55,6 +55,7 @@
 //! ```
 
 mod background;
+mod halt;
 mod hedge;
 mod interface;
 mod line;
@@ -65,17 +66,20 @@ mod reader;
 mod rest;
 mod rings;
 mod run;
+mod settle;
 mod source;
 mod stripes;
 mod trial;
 mod wants;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::{ByteRange, DemandQueue, Priority, RangeSet, Tick};
 
 use background::Background;
+pub use halt::{Claim, Halt, PutBack, Rival};
 use hedge::Hedging;
 pub use interface::{
     Action, Config, Failure, Hints, Input, Level, OriginId, Outcome, ReaderId, Role, RunId,
@@ -111,6 +115,8 @@ pub struct Scheduler {
     quiet_until: Tick,
     /// When a player that rests is to be looked at again.
     rests_until: Tick,
+    /// What the last plan served by nothing.
+    put_back: Vec<PutBack>,
     hedging: Hedging,
     background: Background,
     next_run: u64,
@@ -137,6 +143,7 @@ impl Scheduler {
             junction: Junction::new(),
             quiet_until: Tick::ZERO,
             rests_until: Tick::NEVER,
+            put_back: Vec::new(),
             hedging: Hedging::new(config.hedged),
             background: {
                 let mut background = Background::new();
@@ -257,7 +264,7 @@ impl Scheduler {
                 self.config = config;
                 self.background.limit_all(config.background_rate, self.now);
                 self.hedging.set_price(config.hedged);
-                let readers: alloc::vec::Vec<ReaderId> = self.readers.keys().copied().collect();
+                let readers: Vec<ReaderId> = self.readers.keys().copied().collect();
                 for reader in readers {
                     if let Some(reader) = self.readers.get_mut(&reader) {
                         reader.read_ahead.set_policy(self.config.read_ahead);
@@ -410,7 +417,7 @@ impl Scheduler {
                 .get_mut(id)
                 .is_some_and(|source| source.expects_at(now))
         });
-        let expired: alloc::vec::Vec<RunId> = self
+        let expired: Vec<RunId> = self
             .runs
             .iter()
             .filter(|(_, run)| {
@@ -422,7 +429,7 @@ impl Scheduler {
             .map(|(&id, _)| id)
             .collect();
         for run in expired {
-            self.abort(run);
+            self.abort(run, Halt::Expired);
         }
     }
 
@@ -430,10 +437,10 @@ impl Scheduler {
         let Some(source) = self.sources.get(&id) else {
             return;
         };
-        let runs: alloc::vec::Vec<RunId> = source.runs.iter().copied().collect();
-        let readers: alloc::vec::Vec<ReaderId> = source.readers.iter().copied().collect();
+        let runs: Vec<RunId> = source.runs.iter().copied().collect();
+        let readers: Vec<ReaderId> = source.readers.iter().copied().collect();
         for run in runs {
-            self.abort(run);
+            self.abort(run, Halt::Unwanted);
         }
         for reader in readers {
             self.close_reader(reader);
@@ -457,7 +464,7 @@ impl Scheduler {
         let Some(range) = source.clip(range) else {
             return;
         };
-        let missing: alloc::vec::Vec<ByteRange> = source.present.gaps(range).collect();
+        let missing: Vec<ByteRange> = source.present.gaps(range).collect();
         for gap in missing {
             self.queue.push(id, gap, priority);
         }
@@ -465,7 +472,7 @@ impl Scheduler {
 
     /// Ends explicit requests: each byte of `range` that was queued is reported once.
     fn end_requests(&mut self, id: SourceId, range: ByteRange, outcome: Outcome) {
-        let ended: alloc::vec::Vec<ByteRange> = self
+        let ended: Vec<ByteRange> = self
             .queue
             .overlapping(id, range)
             .map(|demand| demand.range)
@@ -493,7 +500,7 @@ impl Scheduler {
         if source.is_read_by_one() {
             return;
         }
-        let reaching: alloc::vec::Vec<RunId> = source
+        let reaching: Vec<RunId> = source
             .runs
             .iter()
             .filter(|run| {
@@ -519,7 +526,7 @@ impl Scheduler {
             source.retry.progressed();
         }
         // Nobody lacks anything else than before but those whose first missing byte is among these.
-        let reached: alloc::vec::Vec<ReaderId> = source.lacking(range).collect();
+        let reached: Vec<ReaderId> = source.lacking(range).collect();
         self.end_requests(id, range, Outcome::Served);
         self.backfill.satisfy(id, range);
         for reader in reached {

@@ -6,15 +6,14 @@
 //! equally urgent readers do not take it from each other at every byte.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::need::{Rank, Urgency};
 use super::run::{Phase, Run};
 use super::source::Source;
 use super::wants::Want;
-use super::{Action, OriginId, RunId, Scheduler, SourceId, Start};
+use super::{Action, Halt, OriginId, Rival, RunId, Scheduler, SourceId, Start};
 use crate::block::block_end;
-use crate::{BLOCK_SIZE, ByteRange, Tick};
+use crate::{ByteRange, Tick};
 
 /// The run that serves a want.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +53,8 @@ pub(super) struct Slot {
     pub(super) rate: Option<u64>,
     /// Since when its reader reads on without a seek.
     pub(super) since: Tick,
+    /// What it is to those that have to wait for it.
+    pub(super) rival: Rival,
     pub(super) run: SlotRun,
 }
 
@@ -83,44 +84,58 @@ impl Scheduler {
     /// Returns the slots, and whether a run was started that stood in another want's way.
     fn plan_round(&mut self) -> (Vec<Slot>, bool) {
         let mut slots: Vec<Slot> = Vec::new();
-        let (mut is_critical, mut is_put_off) = (false, false);
+        let (mut critical, mut is_put_off, mut is_over) = (None, false, false);
+        self.put_back.clear();
         let wants = self.wants();
         let resting = self.resting(&wants);
         self.rests_until = Tick::NEVER;
         let mut throttled: Vec<RunId> = Vec::new();
         for mut want in wants {
+            if is_over {
+                self.put_back_for_slots(&want, &slots);
+                continue;
+            }
             let urgency = want.need.urgency;
             let is_full = slots.len() >= self.max_runs();
             let mut left = u64::MAX;
             // What cannot be served now must not keep others waiting.
-            is_critical |= urgency.rank == Rank::Critical && !self.is_blocked(want.source);
+            if urgency.rank == Rank::Critical && !self.is_blocked(want.source) {
+                critical.get_or_insert(want.rival());
+            }
             if urgency.rank.is_background() {
                 // Background work leaves the line to what is critical, and begins nothing in the moments
                 // after. What is under way goes on, such as the run that opened what is to be pre-cached.
                 let is_its_turn = self.is_overdue(urgency);
-                if is_critical && !is_its_turn {
+                if let Some(rival) = critical.filter(|_| !is_its_turn) {
+                    self.put_back_want(&want, Halt::Rests(rival));
                     continue;
                 }
                 if self.config.is_metered && matches!(urgency.rank, Rank::Medium | Rank::Low) {
+                    self.put_back_want(&want, Halt::Metered);
                     continue;
                 }
                 let near = self.run_near(want.source, want.need.at);
                 let is_under_way = near.is_some_and(|(_, run)| run.takes_slot());
                 if self.now < self.quiet_until && !is_under_way && !is_its_turn {
+                    self.put_back_want(&want, Halt::Quiet);
                     continue;
                 }
                 left = self.background_left(want.source, is_under_way);
                 if left == 0 {
                     throttled.extend(near.map(|(id, _)| id));
+                    self.put_back_want(&want, Halt::Throttled);
                     continue;
                 }
             }
-            if let Some(until) = self.rests_until(&want, &resting) {
+            if let Some((until, rival)) = self.rests_until(&want, &resting) {
                 self.rests_until = self.rests_until.min(until);
+                self.put_back_want(&want, Halt::Rests(rival));
                 continue;
             }
             if urgency.rank > Rank::High && is_full {
-                break;
+                is_over = true;
+                self.put_back_for_slots(&want, &slots);
+                continue;
             }
             let has_room = !is_full
                 && slots
@@ -151,16 +166,24 @@ impl Scheduler {
                         slot.end = slot.end.zip(want.need.end).map(|(a, b)| a.max(b));
                     } else if has_room {
                         slots.push(Slot::new(&want, SlotRun::Existing(run)));
+                    } else {
+                        self.put_back_for_slots(&want, &slots);
                     }
                 }
                 Server::New(plan) if has_room => {
                     slots.push(Slot::new(&want, SlotRun::New(plan)));
                 }
                 Server::PutOff => is_put_off = true,
-                Server::New(_) | Server::Wait => {}
+                Server::New(_) => self.put_back_for_slots(&want, &slots),
+                Server::Wait => {
+                    let source = self.sources.get(&want.source);
+                    if let Some(until) = source.and_then(|source| source.blocked_until) {
+                        self.put_back_want(&want, Halt::Failed(until));
+                    }
+                }
             }
         }
-        if is_critical {
+        if critical.is_some() {
             self.quiet_until = self.now + Self::QUIET;
         }
         self.settle(&slots, &throttled);
@@ -169,7 +192,8 @@ impl Scheduler {
         for &slot in &slots {
             match slot.run {
                 SlotRun::Existing(run) => self.let_on(run, slot),
-                SlotRun::New(plan) => has_started |= self.start(slot, plan),
+                SlotRun::New(plan) if self.start(slot, plan) => has_started = true,
+                SlotRun::New(_) => self.put_off(&slot),
             }
         }
         (slots, has_started && is_put_off)
@@ -290,43 +314,6 @@ impl Scheduler {
             .fold(end, u64::min)
     }
 
-    /// Holds or ends the runs that got no slot.
-    fn settle(&mut self, slots: &[Slot], throttled: &[RunId]) {
-        let is_contended = slots.len() >= self.max_runs();
-        let others: Vec<RunId> = self
-            .runs
-            .iter()
-            .filter(|(id, run)| {
-                run.phase == Phase::Open && !slots.iter().any(|slot| slot.is_of(**id))
-            })
-            .map(|(&id, _)| id)
-            .collect();
-        for id in others {
-            let Some(run) = self.runs.get(&id) else {
-                continue;
-            };
-            if self.is_stripe_of_any(run, slots) || self.is_hedge_of_any(run, slots) {
-                continue;
-            }
-            if run.head >= run.end {
-                // Complete, and its end is on the way; or past the file's end, as has just come out.
-                if !run.is_answered {
-                    self.abort(id);
-                }
-            } else if self.has_met_a_ring(run) {
-                self.abort(id);
-            } else if throttled.contains(&id)
-                || self.will_be_needed(id, run) && !self.is_cheaper_to_end(run, slots)
-            {
-                self.hold(id);
-            } else if self.is_nearly_done(run) && !is_contended {
-                self.shorten_to_block(id);
-            } else {
-                self.abort(id);
-            }
-        }
-    }
-
     /// Lets a run read on, as far as its slot says.
     fn let_on(&mut self, id: RunId, slot: Slot) {
         let (now, is_free) = (self.now, self.active_runs() < self.max_runs());
@@ -339,6 +326,7 @@ impl Scheduler {
         }
         run.is_stripe = false;
         run.hedges = None;
+        run.halt = None;
         if run.held_since.take().is_some() {
             run.rate.start(now);
             run.expects_since = now;
@@ -365,7 +353,7 @@ impl Scheduler {
             .is_none_or(|source| self.is_being_given_up(source, plan.start));
         if is_in_the_way
             || self.active_runs() >= self.max_runs()
-            || !self.make_room_for_connection(slot.source)
+            || !self.make_room_for_connection(&slot)
         {
             return false;
         }
@@ -380,8 +368,8 @@ impl Scheduler {
     }
 
     /// Ends the connection held longest where an origin has as many as it may, or a stripe where none is held.
-    fn make_room_for_connection(&mut self, id: SourceId) -> bool {
-        let Some(source) = self.sources.get(&id) else {
+    fn make_room_for_connection(&mut self, slot: &Slot) -> bool {
+        let Some(source) = self.sources.get(&slot.source) else {
             return false;
         };
         let origin = source.origin;
@@ -403,7 +391,7 @@ impl Scheduler {
         if let Some((_, run)) = oldest
             && !is_one_ending
         {
-            self.abort(run);
+            self.abort(run, Halt::Connection(slot.rival));
         }
         false
     }
@@ -427,122 +415,6 @@ impl Scheduler {
             .get(&id)
             .is_some_and(|source| !source.accepts_ranges && source.window_cap.is_some())
     }
-
-    /// Whether a reader is on its way to the byte this run would bring next.
-    fn will_be_needed(&self, id: RunId, run: &Run) -> bool {
-        let Some(source) = self.sources.get(&run.source) else {
-            return false;
-        };
-        if !source.accepts_ranges {
-            // Ending such a run throws away its place in the file; a second one brings nothing.
-            let first = self
-                .runs_of(source)
-                .find(|(_, run)| run.phase == Phase::Open);
-            if first.is_some_and(|(first, _)| first != id) {
-                return false;
-            }
-            let rest = ByteRange::try_new(run.head, u64::MAX);
-            let is_asked_for = rest.is_some_and(|rest| {
-                let mut asked = self.queue.overlapping(run.source, rest);
-                asked.any(|demand| source.fetches(demand.priority))
-            });
-            if is_asked_for {
-                return true;
-            }
-        } else if run.urgency.rank == Rank::Bulk && source.window_cap.is_none() {
-            // A greedy reader's run is ended rather than held: a held connection still fills its buffers,
-            // and a player needs the line at once. Where bytes cannot be kept, windows are so small that each
-            // would be a request.
-            return false;
-        }
-        let is_on_its_way_from = |position: u64, end: u64| {
-            let reach = source
-                .present
-                .contiguous_from(position)
-                .max(self.config.skip);
-            position < end
-                && run.head < end
-                && position.saturating_add(reach) >= run.head
-                && (run.head >= position || !source.accepts_ranges)
-        };
-        let may_come_back = source
-            .gone
-            .iter()
-            .filter(|gone| gone.rate.is_some() || run.held_since.is_some())
-            .any(|gone| is_on_its_way_from(gone.position, u64::MAX));
-        may_come_back
-            || source
-                .readers
-                .iter()
-                .filter_map(|id| self.readers.get(id))
-                .filter(|reader| !reader.has_given_up)
-                .any(|reader| match reader.position {
-                    Some(at) => is_on_its_way_from(at, reader.end.unwrap_or(u64::MAX)),
-                    None => true,
-                })
-    }
-
-    /// Whether what its connection takes from the line although nobody reads it would keep somebody waiting who is
-    /// short, and for longer than it takes to ask anew.
-    fn is_cheaper_to_end(&self, run: &Run, slots: &[Slot]) -> bool {
-        /// What a window begins with, and half as much that its origin has written already.
-        const UNREAD: u64 = 96 * 1024;
-        let Some(source) = self.sources.get(&run.source) else {
-            return false;
-        };
-        let round_trip = self
-            .lines
-            .of(source)
-            .and_then(|line| line.round_trip.estimate());
-        let (Some(rate), Some(round_trip)) = (run.rate.rate(), round_trip) else {
-            return false;
-        };
-        // Once its buffers are full it takes nothing more.
-        let held = run
-            .held_since
-            .map_or(Duration::ZERO, |since| self.now.since(since));
-        let takes = Duration::from_micros(UNREAD.saturating_mul(1_000_000) / rate.max(1));
-        let is_in_time = |slot: &Slot| slot.urgency.deadline > self.now + takes;
-        source.accepts_ranges
-            && round_trip < takes
-            && held < takes
-            && slots
-                .iter()
-                .any(|slot| slot.urgency.rank == Rank::Critical && !is_in_time(slot))
-    }
-
-    /// Whether so little is missing to a whole block that ending the run would waste more than it saves.
-    fn is_nearly_done(&self, run: &Run) -> bool {
-        /// A quarter of a block: about what is in flight anyway.
-        const NEARLY: u64 = BLOCK_SIZE / 4;
-        let left = block_end(run.head).min(run.end).saturating_sub(run.head);
-        run.is_answered
-            && run.held_since.is_none()
-            && left > 0
-            && left <= NEARLY
-            && self
-                .sources
-                .get(&run.source)
-                .is_some_and(|source| source.accepts_ranges)
-            && run.end > run.head
-    }
-
-    fn shorten_to_block(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else {
-            return;
-        };
-        let end = block_end(run.head).min(run.end);
-        self.shorten(id, end);
-        if let Some(run) = self.runs.get_mut(&id)
-            && run.until < end
-        {
-            run.until = end;
-            self.actions.push_back(Action::Allow {
-                run: id,
-                until: end,
-            });
-        }
-    }
 }
 
 impl Planned {
@@ -565,6 +437,7 @@ impl Slot {
             wide_until: want.need.wide_until,
             rate: want.need.rate,
             since: want.need.since,
+            rival: want.rival(),
             run,
         }
     }

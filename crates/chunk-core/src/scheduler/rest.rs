@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::need::{Rank, Urgency};
 use super::wants::Want;
-use super::{OriginId, ReaderId, Scheduler};
+use super::{OriginId, Rival, Scheduler};
 use crate::Tick;
 
 /// For whom others rest.
@@ -23,31 +23,31 @@ pub(super) struct Resting {
     /// For somebody on whatever line.
     anywhere: OnLine,
     /// A player on one line calls for what others carry, until then at most.
-    called_until: Option<Tick>,
+    called: Option<(Tick, Rival)>,
 }
 
-/// What there is on one line.
+/// What there is on one line: of each kind the most urgent.
 #[derive(Clone, Copy, Debug, Default)]
 struct OnLine {
     /// Something critical can be served.
-    for_critical: bool,
+    critical: Option<Rival>,
     /// Something critical can be served whose reader has next to nothing.
-    for_empty: bool,
+    empty: Option<Rival>,
     /// Somebody nobody knows the rate of can be.
-    for_unproven: bool,
+    unproven: Option<Rival>,
     /// A player has too little ready.
-    for_player: bool,
+    short: Option<Rival>,
     /// A player runs dry, and not because it has just begun.
-    is_dry: bool,
-    is_copied: bool,
+    dry: Option<Rival>,
+    copy: Option<Rival>,
     /// A reader of unknown rate is to show whether it plays.
-    for_trial: Option<ReaderId>,
+    tried: Option<Rival>,
 }
 
 impl OnLine {
-    fn is_tried_by_another_than(&self, want: &Want) -> bool {
-        let reader = want.need.candidate.map(|candidate| candidate.reader);
-        self.for_trial.is_some() && self.for_trial != reader
+    /// For which reader that is to show whether it plays, if not for its own, a want rests.
+    fn tried_beside(&self, want: &Want) -> Option<Rival> {
+        self.tried.filter(|tried| tried.reader != want.reader)
     }
 }
 
@@ -74,33 +74,34 @@ impl Junction {
         }
     }
 
-    /// Until when at most the copies of other lines are to rest.
-    fn look(&mut self, now: Tick, lines: &BTreeMap<OriginId, OnLine>) -> Option<Tick> {
-        let is_dry = lines.values().any(|on| on.is_dry);
+    /// Until when at most the copies of other lines are to rest, and for whom.
+    fn look(&mut self, now: Tick, lines: &BTreeMap<OriginId, OnLine>) -> Option<(Tick, Rival)> {
+        let dry = lines.values().find_map(|on| on.dry);
         let is_shared = lines.iter().any(|(origin, on)| {
-            on.is_dry
+            on.dry.is_some()
                 && lines
                     .iter()
-                    .any(|(other, on)| other != origin && on.is_copied)
+                    .any(|(other, on)| other != origin && on.copy.is_some())
         });
-        if !lines.values().any(|on| on.for_player) {
+        let short = lines.values().find_map(|on| on.short);
+        if short.is_none() {
             self.called_at = None;
         }
         if is_shared && now >= self.apart_until {
             self.called_at.get_or_insert(now);
         }
         let at = self.called_at?;
-        if is_dry && at + Self::PATIENCE <= now {
+        if dry.is_some() && at + Self::PATIENCE <= now {
             self.called_at = None;
             self.apart_until = now + Self::MEMORY;
             return None;
         }
         // Once it has a little, the rest goes on until it has enough.
-        Some(if is_dry {
-            at + Self::PATIENCE
-        } else {
-            Tick::NEVER
-        })
+        let until = match dry {
+            Some(_) => at + Self::PATIENCE,
+            None => Tick::NEVER,
+        };
+        Some((until, dry.or(short)?))
     }
 }
 
@@ -127,65 +128,76 @@ impl Scheduler {
             };
             let urgency = want.need.urgency;
             let on = resting.lines.entry(origin).or_default();
-            on.for_critical |= urgency.rank == Rank::Critical;
-            on.for_empty |=
-                urgency.rank == Rank::Critical && urgency.deadline < self.now + Self::EMPTY;
-            on.for_unproven |= urgency.rank == Rank::Unproven;
-            on.is_copied |= urgency.rank == Rank::Bulk;
+            let note = |first: &mut Option<Rival>, is_so: bool| {
+                if is_so {
+                    first.get_or_insert_with(|| want.rival());
+                }
+            };
+            let is_critical = urgency.rank == Rank::Critical;
+            note(&mut on.critical, is_critical);
+            note(
+                &mut on.empty,
+                is_critical && urgency.deadline < self.now + Self::EMPTY,
+            );
+            note(&mut on.unproven, urgency.rank == Rank::Unproven);
+            note(&mut on.copy, urgency.rank == Rank::Bulk);
             if want.need.rate.is_some() {
                 let is_resting = self.lines.get(origin).is_some_and(|line| line.is_resting);
                 let enough = Self::COMFORT * if is_resting { 2 } else { 1 };
-                on.for_player |= urgency.deadline < self.now + enough;
+                note(&mut on.short, urgency.deadline < self.now + enough);
                 let is_settled = want.need.since + Self::SETTLED <= self.now;
-                on.is_dry |= urgency.rank == Rank::Critical && is_settled;
+                note(&mut on.dry, is_critical && is_settled);
             }
         }
         for (origin, candidate) in self.try_out(wants) {
-            resting.lines.entry(origin).or_default().for_trial = Some(candidate);
+            let mut wants = wants.iter();
+            resting.lines.entry(origin).or_default().tried = wants
+                .find(|want| want.reader == Some(candidate))
+                .map(Want::rival);
         }
         for (origin, line) in self.lines.iter_mut() {
             let on = resting.lines.entry(origin).or_default();
-            on.for_player |= on.for_critical;
-            line.is_resting = on.for_player;
+            on.short = on.critical.or(on.short);
+            line.is_resting = on.short.is_some();
             let all = &mut resting.anywhere;
-            all.for_player |= on.for_player;
-            all.for_unproven |= on.for_unproven;
+            all.short = all.short.or(on.short);
+            all.unproven = all.unproven.or(on.unproven);
         }
-        resting.called_until = self.junction.look(self.now, &resting.lines);
+        resting.called = self.junction.look(self.now, &resting.lines);
         resting
     }
 
-    /// Until when at most a want rests, if it does.
-    pub(super) fn rests_until(&self, want: &Want, resting: &Resting) -> Option<Tick> {
+    /// Until when at most a want rests, if it does, and for what.
+    pub(super) fn rests_until(&self, want: &Want, resting: &Resting) -> Option<(Tick, Rival)> {
         let urgency = want.need.urgency;
         let origin = self.origin_of(want.source)?;
         let on = resting.lines.get(&origin).copied().unwrap_or_default();
         let all = resting.anywhere;
         // Without a rate it is an explicit request, which claims its slot.
         let is_player = want.need.rate.is_some();
-        let until = match urgency.rank {
-            Rank::Critical if is_player && on.for_empty => urgency.deadline - Self::EMPTY,
-            Rank::High if is_player && on.for_critical => urgency.deadline - Self::NEAR,
-            Rank::High if is_player && on.for_unproven => urgency.deadline - Self::COMFORT,
-            // Who waits for long gets a turn, lest its client give up.
-            Rank::Unproven if on.for_critical => urgency.deadline,
-            // Short turns would take from a trial what it is to show.
-            Rank::Unproven if on.is_tried_by_another_than(want) => {
-                urgency.deadline + (Self::TURN - Self::SHORT_TURN)
-            }
-            Rank::Bulk if on.for_player || on.for_unproven => urgency.deadline,
-            Rank::Bulk => urgency.deadline.min(resting.called_until?),
+        let deadline = urgency.deadline;
+        let rests = |rival: Option<Rival>, until: Tick| rival.map(|rival| (until, rival));
+        let (until, rival) = match urgency.rank {
+            Rank::Critical if is_player => rests(on.empty, deadline - Self::EMPTY),
+            Rank::High if is_player => rests(on.critical, deadline - Self::NEAR)
+                .or_else(|| rests(on.unproven, deadline - Self::COMFORT)),
+            // Who waits for long gets a turn, lest its client give up. Short turns would take from a trial what it is
+            // to show.
+            Rank::Unproven => rests(on.critical, deadline).or_else(|| {
+                let long = deadline + (Self::TURN - Self::SHORT_TURN);
+                rests(on.tried_beside(want), long)
+            }),
+            Rank::Bulk => rests(on.short.or(on.unproven), deadline).or_else(|| {
+                let (until, rival) = resting.called?;
+                Some((deadline.min(until), rival))
+            }),
             // The lines of two origins may meet in the house.
-            Rank::Yielding if all.for_player || all.for_unproven || on.is_copied => {
-                urgency.deadline
-            }
+            Rank::Yielding => rests(all.short.or(all.unproven).or(on.copy), deadline),
             // Nobody waits for these, and the lines of two origins may meet in the house.
-            Rank::Medium | Rank::Low | Rank::Tidy if all.for_player || all.for_unproven => {
-                Tick::NEVER
-            }
-            _ => return None,
-        };
-        (until > self.now).then_some(until)
+            Rank::Medium | Rank::Low | Rank::Tidy => rests(all.short.or(all.unproven), Tick::NEVER),
+            Rank::Critical | Rank::High => None,
+        }?;
+        (until > self.now).then_some((until, rival))
     }
 
     /// Whether it is the turn of one that rests.

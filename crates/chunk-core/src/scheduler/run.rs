@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::need::Urgency;
-use super::{Action, Failure, Outcome, Role, RunId, Scheduler, SourceId, Start};
+use super::{Action, Failure, Halt, Outcome, Role, RunId, Scheduler, SourceId, Start};
 use crate::{ByteRange, Priority, RateEstimator, Tick};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) struct Run {
     pub(super) phase: Phase,
     /// Since when it is held; stays set while a held run is being aborted, which takes no slot either.
     pub(super) held_since: Option<Tick>,
+    /// Why it is held, being ended, or has become shorter.
+    pub(super) halt: Option<Halt>,
     pub(super) is_answered: bool,
     /// Whether it brings a later piece of what another run's slot is for.
     pub(super) is_stripe: bool,
@@ -69,6 +71,7 @@ impl Run {
             urgency,
             phase: Phase::Open,
             held_since: None,
+            halt: None,
             is_answered: false,
             is_stripe: false,
             hedges: None,
@@ -347,11 +350,12 @@ impl Scheduler {
 
     /// Tells the driver to end a run. It keeps its claim, and its slot where it has one, until the driver
     /// says it has ended.
-    pub(super) fn abort(&mut self, id: RunId) {
+    pub(super) fn abort(&mut self, id: RunId, halt: Halt) {
         if let Some(run) = self.runs.get_mut(&id)
             && run.phase != Phase::Aborting
         {
             run.phase = Phase::Aborting;
+            run.halt = Some(halt);
             // Nothing is asked for what lies behind what it was allowed; a window's worth of that may come all the same.
             if run.suffix.is_none() {
                 run.end = run.end.min(run.until.max(run.head));
@@ -375,12 +379,13 @@ impl Scheduler {
         }
     }
 
-    pub(super) fn hold(&mut self, id: RunId) {
+    pub(super) fn hold(&mut self, id: RunId, halt: Halt) {
         let now: Tick = self.now;
         if let Some(run) = self.runs.get_mut(&id)
             && run.held_since.is_none()
         {
             run.held_since = Some(now);
+            run.halt = Some(halt);
             run.until = run.head;
             run.rate.stop(now);
             self.actions.push_back(Action::Allow {

@@ -17,7 +17,7 @@ use super::need::Rank;
 use super::plan::{Slot, SlotRun};
 use super::run::{Phase, Run};
 use super::source::Source;
-use super::{Action, OriginId, RunId, Scheduler, SourceId, Start};
+use super::{Action, Halt, OriginId, RunId, Scheduler, SourceId, Start};
 use crate::block::block_end;
 use crate::estimate::bytes_in;
 use crate::{BLOCK_SIZE, ByteRange};
@@ -314,6 +314,7 @@ impl Scheduler {
             return;
         };
         let until = until.min(run.end).max(run.until.min(run.end));
+        run.halt = None;
         if run.held_since.take().is_some() {
             run.rate.start(now);
         }
@@ -335,9 +336,9 @@ impl Scheduler {
                 self.let_stripe_on(id, lead.until);
             }
         } else if lead.share == 1 {
-            self.abort(id);
+            self.abort(id, Halt::Needless);
         } else {
-            self.hold(id);
+            self.hold(id, Halt::Needless);
         }
     }
 

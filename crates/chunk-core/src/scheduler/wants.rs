@@ -7,13 +7,15 @@ use core::time::Duration;
 use super::need::{Need, Rank, Urgency};
 use super::run::{Phase, Run};
 use super::source::Source;
-use super::{RunId, Scheduler, SourceId, Start};
+use super::{ReaderId, RunId, Scheduler, SourceId, Start};
 use crate::{ByteRange, Priority, Tick};
 
 /// Something that wants bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Want {
     pub(super) source: SourceId,
+    /// Whose it is; nobody's where it was asked for explicitly.
+    pub(super) reader: Option<ReaderId>,
     pub(super) need: Need,
 }
 
@@ -35,13 +37,14 @@ impl Scheduler {
     /// All wants, most urgent first, those that a run in flight serves first within their rank.
     pub(super) fn wants(&self) -> Vec<Want> {
         let mut wants: Vec<Want> = Vec::new();
-        for (_, reader) in &self.needs {
-            if let Some(reader) = self.readers.get(reader)
+        for &(_, id) in &self.needs {
+            if let Some(reader) = self.readers.get(&id)
                 && let Some(need) = reader.need
             {
                 let urgency = self.urgency_by_now(&need);
                 wants.push(Want {
                     source: reader.source,
+                    reader: Some(id),
                     need: Need { urgency, ..need },
                 });
             }
@@ -145,6 +148,7 @@ impl Scheduler {
         let at = source.present.first_gap(range)?.start();
         Some(Want {
             source: id,
+            reader: None,
             need: Need {
                 urgency,
                 at: Start::At(at),

@@ -56,6 +56,40 @@ impl World {
             }
         }
         self.check_critical();
+        self.check_reasons();
+    }
+
+    /// Nobody waits without a run that is to bring the byte, or a reason why there is none; and no run stands still
+    /// without one.
+    fn check_reasons(&self) {
+        for (id, run) in &self.requests {
+            let is_halted = run.is_held || run.is_aborted;
+            let has_reason = self.scheduler.why_halted(*id).is_some();
+            let is_of_old = !self.files.contains_key(&run.source);
+            assert!(
+                has_reason || !is_halted || is_of_old,
+                "{run:?} stands still without a reason"
+            );
+        }
+        for (id, (of, start, end)) in &self.readers {
+            let (Some(open), Start::At(at)) = (self.files.get(of), *start) else {
+                continue;
+            };
+            let is_over = at >= end.unwrap_or(u64::MAX).min(open.file.len);
+            if is_over || open.present.contains(at) || self.disappointed.contains(id) {
+                continue;
+            }
+            let is_alone = !open.file.has_ranges || !open.knows_length;
+            let is_coming = self.requests.values().any(|run| {
+                let claims = ByteRange::try_new(run.head, run.end);
+                run.source == *of && (is_alone || claims.is_some_and(|range| range.contains(at)))
+            });
+            let mut put_back = self.scheduler.put_back().iter();
+            assert!(
+                is_coming || put_back.any(|one| one.reader == Some(*id)),
+                "{id:?} waits for {at} of {of:?} for no reason: {self:#?}"
+            );
+        }
     }
 
     /// No byte is asked for twice, but by a hedge of the run that asks for it as well, and by one only. Where bytes

@@ -3,6 +3,7 @@
 mod background;
 mod checks;
 mod driver;
+mod halts;
 mod hedges;
 mod lines;
 mod model;

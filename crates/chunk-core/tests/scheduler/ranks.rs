@@ -37,7 +37,7 @@ pub(crate) fn bring(world: &mut World, id: u64, bytes: u64) {
 }
 
 /// Some run of that file brings up to so many bytes, and its reader takes them; returns how many.
-fn bring_some(world: &mut World, id: u64, bytes: u64) -> u64 {
+pub(crate) fn bring_some(world: &mut World, id: u64, bytes: u64) -> u64 {
     let runs = world.runs_of(id);
     let came = runs.into_iter().map(|(run, _)| {
         world.answer(run);

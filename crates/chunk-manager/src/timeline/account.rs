@@ -1,14 +1,14 @@
 //! What is noted of runs: each keeps its own account, and the driver notes what it does to them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chunk_core::scheduler::{Role, RunId, SourceId, Start};
 use chunk_core::{CacheKey, Priority, Tick};
 
 use super::ring::{SHORTEST, Span, reason};
-use super::{Cause, Happening, Part, Ring};
+use super::{Cause, Delay, Happening, Part, Ring};
 use crate::counters::{Counters, add};
 use crate::inner::Inner;
 use crate::live::Live;
@@ -30,6 +30,8 @@ pub(crate) struct RunAccount {
     head: AtomicU64,
     /// In nanoseconds; all ones while the run is not held.
     held_since: AtomicU64,
+    /// Why it was told last to stand still.
+    why: Mutex<Option<Arc<Delay>>>,
 }
 
 impl RunAccount {
@@ -56,6 +58,7 @@ impl RunAccount {
             start: AtomicU64::new(start.unwrap_or(u64::MAX)),
             head: AtomicU64::new(start.unwrap_or(0)),
             held_since: AtomicU64::new(u64::MAX),
+            why: Mutex::new(None),
         }
     }
 
@@ -124,6 +127,20 @@ impl RunAccount {
         }
     }
 
+    /// It is told to stand still, where there is a reason, or to go on: what it was told before counts until what came
+    /// of it is noted.
+    pub(crate) fn halted(&self, why: Option<Arc<Delay>>) {
+        if why.is_some() {
+            *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        }
+    }
+
+    /// Why it was told last to stand still.
+    pub(crate) fn why(&self) -> Option<Arc<Delay>> {
+        let why = self.why.lock();
+        why.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The run leaves its connection unread from now on.
     pub(crate) fn held(&self, now: Tick) {
         let _ = self.held_since.compare_exchange(
@@ -164,7 +181,11 @@ impl RunAccount {
                 since,
                 &self.key,
                 self.span(u64::MAX),
-                Happening::Held { run, head },
+                Happening::Held {
+                    run,
+                    head,
+                    why: self.why(),
+                },
             );
         }
         is_long
@@ -214,10 +235,17 @@ impl Step {
         }
     }
 
-    pub(crate) fn shortened(ring: &Ring, now: Tick, account: &RunAccount, end: u64) {
+    pub(crate) fn shortened(
+        ring: &Ring,
+        now: Tick,
+        account: &RunAccount,
+        end: u64,
+        why: Option<Arc<Delay>>,
+    ) {
         let what = Happening::Shortened {
             run: account.run.get(),
             end,
+            why,
         };
         // Of those bytes as well that it will not bring any more.
         ring.note(now, &account.key, account.span(u64::MAX), what);
@@ -267,6 +295,7 @@ impl Step {
                 by: started
                     .filter(|(_, level)| *level <= account.level)
                     .map(|(run, level)| (run.get(), level)),
+                why: account.why(),
             };
             ring.note(now, &account.key, account.span(control.end()), what);
         }

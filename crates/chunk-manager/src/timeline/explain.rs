@@ -1,6 +1,7 @@
 //! Picking out what concerns one byte, and finding out where it is.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chunk_core::scheduler::SourceId;
@@ -8,7 +9,7 @@ use chunk_core::{BLOCK_SIZE, CacheKey, DemandQueue, Priority, Tick};
 use tokio::sync::oneshot;
 
 use super::ring::Remembered;
-use super::{Happening, Moment, RunAccount, Timeline, Whereabouts};
+use super::{Delay, Happening, Moment, RunAccount, Timeline, Whereabouts};
 use crate::driver::Command;
 use crate::error::ManagerError;
 use crate::live::Live;
@@ -16,7 +17,7 @@ use crate::manager::ChunkManager;
 use crate::run::RunControl;
 
 /// What the driver knows of a missing byte.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct InFlight {
     /// The run that is to bring it, and how far that one has come.
     pub(crate) run: Option<(u64, u64)>,
@@ -24,6 +25,10 @@ pub(crate) struct InFlight {
     pub(crate) held_since: Option<Tick>,
     /// The level at which it is requested, and how many requests go first.
     pub(crate) queued: Option<(Priority, u64)>,
+    /// Why that run stands still.
+    pub(crate) held_for: Option<Arc<Delay>>,
+    /// What keeps it.
+    pub(crate) why: Option<Arc<Delay>>,
 }
 
 impl ChunkManager {
@@ -45,6 +50,10 @@ impl ChunkManager {
             Some(_) if in_flight.run.is_some() || in_flight.queued.is_some() => in_flight.place(),
             _ => self.recorded_whereabouts(key, offset).await?,
         };
+        let is_here = !matches!(
+            place,
+            Whereabouts::Missing | Whereabouts::Queued { .. } | Whereabouts::Coming { .. }
+        );
         let clock = &self.inner.clock;
         let (now, unix) = (clock.now(), clock.unix_seconds());
         let remembered = self.inner.timeline.recall(key);
@@ -56,14 +65,15 @@ impl ChunkManager {
         };
         let mut moments: Vec<(Tick, Happening)> = concerning(remembered, offset);
         if let (Some((run, head)), Some(since)) = (in_flight.run, in_flight.held_since) {
-            moments.push((since, Happening::Held { run, head }));
+            let why = in_flight.held_for.clone();
+            moments.push((since, Happening::Held { run, head, why }));
         }
         // Stable: what happened at the same instant stays in the order in which it was noted, but for what was
         // wanted, which comes before what was done about it and is noted when it is over.
         moments.sort_by_key(|(at, what)| {
             let is_want = matches!(
                 what,
-                Happening::Awaited { .. } | Happening::Requested { .. }
+                Happening::Awaited { .. } | Happening::PutBack { .. } | Happening::Requested { .. }
             );
             (*at, !is_want)
         });
@@ -74,12 +84,12 @@ impl ChunkManager {
             )
         });
         Ok(Timeline {
-            key: live.as_ref().map_or_else(
-                || std::sync::Arc::new(key.clone()),
-                |live| std::sync::Arc::clone(&live.key),
-            ),
+            key: live
+                .as_ref()
+                .map_or_else(|| Arc::new(key.clone()), |live| Arc::clone(&live.key)),
             offset,
             place,
+            why: in_flight.why.filter(|_| !is_here),
             expired: has_forgotten && !is_beginning_known,
             remembered_from,
             asked_at: now.since(started),
@@ -163,10 +173,12 @@ impl InFlight {
             run: run.map(|account| (account.run.get(), account.head())),
             held_since: run.and_then(RunAccount::held_since),
             queued: queued.map(|(behind, demand)| (demand.priority, behind as u64)),
+            held_for: run.and_then(RunAccount::why),
+            why: None,
         }
     }
 
-    const fn place(self) -> Whereabouts {
+    const fn place(&self) -> Whereabouts {
         match (self.run, self.queued) {
             (Some((run, head)), _) => Whereabouts::Coming {
                 run,
@@ -217,7 +229,7 @@ fn concerning(remembered: Remembered, offset: u64) -> Vec<(Tick, Happening)> {
         .facts
         .into_iter()
         .filter(|fact| match &fact.what {
-            Happening::Held { run, head } | Happening::Resumed { run, head } => {
+            Happening::Held { run, head, .. } | Happening::Resumed { run, head } => {
                 runs.contains(run) && *head <= offset
             }
             what => match what.run() {

@@ -4,16 +4,18 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chunk_core::scheduler::ReaderId;
+use chunk_core::scheduler::{Halt, PutBack, ReaderId};
 use chunk_core::{BLOCK_SIZE, ByteRange, CacheKey, Tick};
 
-use super::Happening;
+use super::{Delay, Happening};
 
 /// How many facts are remembered: at a hundred bytes each, 400 KiB.
 const CAPACITY: usize = 4096;
 /// Waits and holds below this are remembered only where they are a reader's first since it was opened or
 /// sought: those between two pieces of a stream would fill the ring within a minute and explain nothing.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(50);
+/// How many reasons of one wait are remembered, the first ones.
+const MOST_REASONS: usize = 4;
 /// The longest reason that is kept whole.
 const LONGEST_REASON: usize = 160;
 
@@ -64,6 +66,8 @@ struct Wait {
     since: Tick,
     /// Whether it is remembered however short it is.
     is_first: bool,
+    /// Why nothing was done for it, and since when.
+    put_back: Vec<(Tick, Arc<Delay>)>,
 }
 
 #[derive(Debug)]
@@ -136,9 +140,30 @@ impl Ring {
             offset,
             since: now,
             is_first,
+            put_back: Vec::new(),
         });
         // A position that was counted from the end is known by now.
         wait.offset = offset;
+    }
+
+    /// Nothing is done for these wants for now. Of readers that wait it is noted, where it is not what was noted last.
+    pub(crate) fn put_back(
+        &self,
+        now: Tick,
+        wants: &[PutBack],
+        delay: impl Fn(Halt) -> Arc<Delay>,
+    ) {
+        let mut facts = self.lock();
+        for want in wants {
+            let wait = want.reader.and_then(|reader| facts.waits.get_mut(&reader));
+            let Some(wait) = wait else { continue };
+            let last = wait.put_back.last();
+            if wait.put_back.len() < MOST_REASONS
+                && last.is_none_or(|(_, last)| !last.halt.is_like(&want.halt))
+            {
+                wait.put_back.push((now, delay(want.halt)));
+            }
+        }
     }
 
     /// A reader waits no longer, because it has its byte or in vain.
@@ -152,6 +177,7 @@ impl Ring {
             return;
         }
         let (reader, offset) = (reader.get(), wait.offset);
+        let history: Vec<Fact> = wait.history(reader).collect();
         let what = if is_served {
             Happening::Served {
                 reader,
@@ -165,7 +191,9 @@ impl Ring {
                 waited,
             }
         };
-        facts.push(wait.fact(reader));
+        for fact in history {
+            facts.push(fact);
+        }
         facts.push(Fact {
             at: now,
             key: wait.key,
@@ -182,7 +210,7 @@ impl Ring {
             .waits
             .iter()
             .filter(|(_, wait)| *wait.key == *key)
-            .map(|(reader, wait)| wait.fact(reader.get()));
+            .flat_map(|(reader, wait)| wait.history(reader.get()));
         Remembered {
             started: self.started,
             oldest: facts.ring.iter().map(|fact| fact.at).min(),
@@ -207,16 +235,26 @@ impl Facts {
 }
 
 impl Wait {
-    fn fact(&self, reader: u64) -> Fact {
-        Fact {
-            at: self.since,
+    /// That it began, and why it went on.
+    fn history(&self, reader: u64) -> impl Iterator<Item = Fact> + '_ {
+        let offset = self.offset;
+        let fact = move |at, what| Fact {
+            at,
             key: Arc::clone(&self.key),
-            span: Span::block(self.offset),
-            what: Happening::Awaited {
+            span: Span::block(offset),
+            what,
+        };
+        let begun = fact(self.since, Happening::Awaited { reader, offset });
+        let put_back = self.put_back.iter().map(move |(at, why)| {
+            let why = Arc::clone(why);
+            let what = Happening::PutBack {
                 reader,
-                offset: self.offset,
-            },
-        }
+                offset,
+                why,
+            };
+            fact(*at, what)
+        });
+        std::iter::once(begun).chain(put_back)
     }
 }
 

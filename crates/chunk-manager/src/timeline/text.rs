@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Cause, Happening, Moment, Part, Timeline, Whereabouts};
+use super::{Cause, Delay, Happening, Moment, Part, Timeline, Whereabouts};
 
 impl Happening {
     /// Its name in one word, for scripts.
@@ -11,6 +11,7 @@ impl Happening {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Awaited { .. } => "awaited",
+            Self::PutBack { .. } => "put_back",
             Self::Served { .. } => "served",
             Self::Unserved { .. } => "unserved",
             Self::Requested { .. } => "requested",
@@ -52,11 +53,25 @@ impl Whereabouts {
     }
 }
 
+impl Timeline {
+    /// Where the byte is, and what keeps it.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        match &self.why {
+            Some(why) => format!("{}; {why}", self.place),
+            None => self.place.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Awaited { reader, offset } => {
                 write!(f, "reader {reader} waits for byte {offset}")
+            }
+            Self::PutBack { reader, why, .. } => {
+                write!(f, "reader {reader} has to wait: {why}")
             }
             Self::Served {
                 reader,
@@ -117,17 +132,24 @@ impl fmt::Display for Happening {
             Self::FirstByte { run, after } => {
                 write!(f, "run {run} has its first byte after {}", millis(*after))
             }
-            Self::Held { run, head } => {
-                write!(f, "run {run} is held at byte {head}: far enough ahead")
+            Self::Held { run, head, why } => {
+                write!(f, "run {run} is held at byte {head}: ")?;
+                match why {
+                    Some(why) => why.fmt(f),
+                    None => f.write_str("far enough ahead"),
+                }
             }
             Self::Resumed { run, head } => write!(f, "run {run} reads on from byte {head}"),
-            Self::Shortened { run, end } => write!(f, "run {run} is to end before byte {end}"),
-            Self::Stopped { run, head, by } => {
+            Self::Shortened { run, end, why } => {
+                write!(f, "run {run} is to end before byte {end}")?;
+                because(f, why.as_deref())
+            }
+            Self::Stopped { run, head, by, why } => {
                 write!(f, "run {run} is stopped at byte {head}")?;
-                match by {
-                    Some((by, level)) => write!(f, " as run {by} ({level}) is started"),
-                    None => f.write_str(": others go first, or nobody wants its bytes"),
+                if let Some((by, level)) = by {
+                    write!(f, " as run {by} ({level}) is started")?;
                 }
+                because(f, why.as_deref())
             }
             Self::MadeRoom { run, by, level } => {
                 write!(f, "run {run} has made room for run {by} ({level})")
@@ -200,8 +222,18 @@ impl fmt::Display for Timeline {
         } else if self.moments.is_empty() {
             writeln!(f, "nothing has happened to it since the start")?;
         }
-        write!(f, "byte {} of {}: {}", self.offset, self.key, self.place)
+        write!(
+            f,
+            "byte {} of {}: {}",
+            self.offset,
+            self.key,
+            self.verdict()
+        )
     }
+}
+
+fn because(f: &mut fmt::Formatter<'_>, why: Option<&Delay>) -> fmt::Result {
+    why.map_or(Ok(()), |why| write!(f, ": {why}"))
 }
 
 /// Milliseconds with what follows cut off: nobody explains a stall by microseconds.
