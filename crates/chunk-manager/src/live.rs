@@ -6,6 +6,7 @@
 mod readable;
 mod readers;
 mod state;
+mod whole;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -185,7 +186,8 @@ impl Live {
         has_any
     }
 
-    /// Whether every byte of `range` can be read now. Takes no lock that anybody holds for long.
+    /// Whether every byte of `range` can be read now. Where it lies in whole blocks, the yes takes no lock; other
+    /// answers take one that nobody holds for long.
     pub(crate) fn has(&self, range: ByteRange) -> bool {
         self.glance.contains_range(range)
     }

@@ -157,9 +157,9 @@ impl State {
                 segments,
             } => {
                 for segment in segments {
-                    self.segments.remove(&(generation, segment));
+                    let removed = self.segments.remove(&(generation, segment));
+                    self.count_recorded(generation, removed, 0);
                 }
-                self.count_recorded(generation);
                 Ok(())
             }
             StoreWrite::RemoveGeneration(generation) => {
@@ -201,10 +201,11 @@ impl State {
     fn record_segment(&mut self, row: SegmentRecord) -> Result<(), ChunkStoreError> {
         let owner = self.generations.get(&row.generation).ok_or(NO_GENERATION)?;
         row.check(owner.segment_size, owner.representation.total_len)?;
-        let generation = row.generation;
-        self.segments
+        let (generation, bytes) = (row.generation, row.recorded_bytes);
+        let replaced = self
+            .segments
             .insert((generation, row.segment), Arc::new(row));
-        self.count_recorded(generation);
+        self.count_recorded(generation, replaced, bytes);
         Ok(())
     }
 
@@ -320,14 +321,16 @@ impl State {
             .ok_or(NO_GENERATION)
     }
 
-    /// Sums anew rather than adding differences: the reference must be right by being plain.
-    fn count_recorded(&mut self, generation: GenerationId) {
-        let sum = self
-            .segments_of(generation)
-            .map(|row| row.recorded_bytes)
-            .sum();
+    /// `gone` is no longer a row of the generation, and `bytes` are new in it.
+    fn count_recorded(
+        &mut self,
+        generation: GenerationId,
+        gone: Option<Arc<SegmentRecord>>,
+        bytes: u64,
+    ) {
+        let gone = gone.map_or(0, |row| row.recorded_bytes);
         if let Ok(record) = self.generation_mut(generation) {
-            record.recorded_bytes = sum;
+            record.recorded_bytes = record.recorded_bytes.saturating_sub(gone) + bytes;
         }
     }
 }
