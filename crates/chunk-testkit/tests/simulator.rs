@@ -136,6 +136,68 @@ fn a_small_film_beside_a_player_costs_it_little() {
     }
 }
 
+/// Somebody looks at 64 KiB near the end of a film and leaves the connection open; what is there for it in the
+/// buffers between counts as read.
+const LOOK: u64 = 192 * 1024;
+
+#[test]
+fn a_look_at_the_end_of_a_film_costs_about_what_was_looked_at() {
+    let before_end = |bytes: u64| LEN - bytes;
+    for from in [700_000, 3_000_000, 12_000_000] {
+        let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, 1_300_000), 1);
+        simulation.add_look(LEN, before_end(from), LOOK);
+        let report = simulation.run(Duration::from_secs(60));
+        eprintln!("{from} before the end: {report:?}");
+        assert!(report.origin_bytes < LOOK + 4 * 64 * 1024, "{report:?}");
+    }
+}
+
+#[test]
+fn a_look_at_the_end_of_a_film_stops_nobody() {
+    for is_told in [true, false] {
+        for later in [1_000, 3_000, 5_000, 20_000] {
+            let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, 1_300_000), 1);
+            let player = Player::new(FILM).with_buffer(Duration::from_secs(1));
+            simulation.add_player(
+                LEN,
+                if is_told {
+                    player.with_told_rate()
+                } else {
+                    player
+                },
+            );
+            simulation.run(Duration::from_millis(later));
+            simulation.add_look(LEN, LEN - 3_000_000, LOOK);
+            let report = simulation.run(Duration::from_secs(60));
+            eprintln!("{is_told} {later} ms later: {report:?}");
+            assert_eq!(report.stalls, 0, "{report:?}");
+        }
+    }
+}
+
+#[test]
+fn a_metered_line_has_its_window_ready_and_no_more_over_several_connections_either() {
+    const TAKEN: u64 = 16 << 20;
+    let link = Link::new(NEAR, 10 * FILM).with_connection_rate(FILM);
+    let cost = |is_metered| {
+        let config = Config::default().with_metered(is_metered);
+        let mut simulation = Simulation::new(config, link, 1);
+        simulation.add_look(LEN, 0, TAKEN);
+        let report = simulation.run(Duration::from_secs(60));
+        eprintln!("metered: {is_metered}: {report:?}");
+        assert_eq!(report.copied, TAKEN, "{report:?}");
+        assert!(report.requests > 4, "several connections: {report:?}");
+        report.wasted
+    };
+    // What is ready, and what the windows of the connections hold.
+    let window = 1024 * 1024;
+    assert!(cost(true) < window + window / 2);
+    assert!(
+        cost(false) > 3 * window,
+        "the line gains from several connections"
+    );
+}
+
 #[test]
 fn five_players_share_four_runs() {
     let link = Link::new(NEAR, 8 * FILM);

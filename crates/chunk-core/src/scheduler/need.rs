@@ -100,6 +100,8 @@ pub(super) struct Need {
     pub(super) rate: Option<u64>,
     /// How far several connections may read together.
     pub(super) wide_until: u64,
+    /// Nothing is read further ahead for it, whatever else its window would be.
+    pub(super) bound: u64,
     /// Since when its reader reads on without a seek.
     pub(super) since: Tick,
     /// Its reader, where nobody knows whether it plays and it takes what it gets.
@@ -166,6 +168,7 @@ impl Scheduler {
                 end: None,
                 rate: None,
                 wide_until: u64::MAX,
+                bound: u64::MAX,
                 since: reader.sought_at,
                 candidate: None,
                 left_at: Tick::NEVER,
@@ -181,13 +184,16 @@ impl Scheduler {
         let wanted = reader
             .read_ahead
             .refill(position, ahead, rate, self.config.chunk_size)?;
-        let mut until = wanted.end();
-        if let Some(cap) = source.window_cap {
-            until = until.min(position.saturating_add(cap));
-        }
+        let mut bound = source.window_cap.unwrap_or(u64::MAX);
         if self.config.is_metered {
-            until = until.min(position.saturating_add(metered_window(rate)));
+            bound = bound.min(metered_window(rate));
         }
+        let began_at = position.saturating_sub(reader.since_seek);
+        if reader.since_seek < LOOK && is_near_the_end(began_at, source.total_len) {
+            bound = bound.min(BLOCK_SIZE);
+        }
+        let bound = position.saturating_add(bound);
+        let until = wanted.end().min(bound);
         let wanted = ByteRange::try_new(wanted.start(), until.min(end))?;
         let at = source.present.first_gap(wanted)?.start();
         let distance = at - position;
@@ -230,6 +236,7 @@ impl Scheduler {
                 Some(_) => u64::MAX,
                 None => position.saturating_add(wide(reader.since_seek)),
             },
+            bound,
             since: reader.sought_at,
             candidate: (urgency.rank == Rank::Unproven && distance < Self::AMPLE)
                 .then(|| reader.candidate(id, distance)),
@@ -239,13 +246,26 @@ impl Scheduler {
     }
 }
 
+/// Who has read so much since the start or a seek does more than look.
+pub(super) const LOOK: u64 = 1024 * 1024;
+
+/// Whether a reader that begins there looks for an index rather than for a picture. A block at a time is there for it
+/// until it has read more: players leave such a connection open and unread, and what is not there when it reads on comes
+/// over the same one.
+fn is_near_the_end(at: u64, total_len: Option<u64>) -> bool {
+    /// The largest index there may be; an hour of film has about a mebibyte.
+    const MOST: u64 = 16 * 1024 * 1024;
+    /// Of a small file, most of what is not its beginning is a picture as well.
+    const PART: u64 = 16;
+    total_len.is_some_and(|len| len.saturating_sub(at) <= (len / PART).min(MOST))
+}
+
 /// How far before a reader of unknown rate several connections may read together, once it has read so much.
 ///
 /// Who looks at a file and leaves must not cost its origin many times what was looked at: a quarter of a
 /// mebibyte more, until a whole one has been read.
 const fn wide(read: u64) -> u64 {
     const FIRST: u64 = 4 * BLOCK_SIZE;
-    const LOOK: u64 = 1024 * 1024;
     FIRST.saturating_add(read.saturating_sub(LOOK).saturating_mul(3))
 }
 

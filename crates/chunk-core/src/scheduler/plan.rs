@@ -49,6 +49,8 @@ pub(super) struct Slot {
     pub(super) end: Option<u64>,
     /// How far several connections may read together.
     pub(super) wide_until: u64,
+    /// How far anything may read.
+    pub(super) bound: u64,
     /// What the most urgent one consumes, where known.
     pub(super) rate: Option<u64>,
     /// Since when its reader reads on without a seek.
@@ -162,6 +164,7 @@ impl Scheduler {
                         };
                         slot.at = slot.at.min(want.at());
                         slot.wide_until = slot.wide_until.max(want.need.wide_until);
+                        slot.bound = slot.bound.max(want.need.bound);
                         // A want without an end makes the run one.
                         slot.end = slot.end.zip(want.need.end).map(|(a, b)| a.max(b));
                     } else if has_room {
@@ -435,6 +438,7 @@ impl Slot {
             until: want.need.until,
             end: want.need.end,
             wide_until: want.need.wide_until,
+            bound: want.need.bound,
             rate: want.need.rate,
             since: want.need.since,
             rival: want.rival(),

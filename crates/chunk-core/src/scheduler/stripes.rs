@@ -141,7 +141,7 @@ impl Scheduler {
 
     /// How far stripes may reach. The window of a reader whose rate is unknown doubles as it reads, which is
     /// too slow for connections that double faster: it is at least what they bring in half a second, as long as
-    /// that is in proportion to what has been read.
+    /// that is in proportion to what has been read, and never more than its reader may have ready at all.
     fn reach_of(&self, lead: &Lead, slot: &Slot) -> u64 {
         let (Some(run), Some(source)) = (self.runs.get(&lead.run), self.sources.get(&lead.source))
         else {
@@ -164,7 +164,7 @@ impl Scheduler {
             .fold(0, u64::saturating_add);
         let meanwhile = self.on_the_way(lead.source, total);
         let wide = slot.wide_until.saturating_add(meanwhile);
-        lead.until.max(near).min(wide.max(run.head))
+        lead.until.max(near).min(wide.min(slot.bound).max(run.head))
     }
 
     /// How many of `most` connections to leave for the runs that follow those about to end.

@@ -157,6 +157,7 @@ impl Scheduler {
                 end: Some(self.demanded_end(id, at, range.end(), Priority::Low)),
                 rate: None,
                 wide_until: u64::MAX,
+                bound: u64::MAX,
                 since: Tick::ZERO,
                 candidate: None,
                 left_at: Tick::NEVER,

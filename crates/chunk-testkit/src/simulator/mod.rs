@@ -131,6 +131,12 @@ impl Simulation {
         self.add(len, Viewer::copy(len), present, Hints::default())
     }
 
+    /// Somebody reads `bytes` bytes from `position` on of a file of `len` bytes, leaves the rest unread, and stays.
+    pub fn add_look(&mut self, len: u64, position: u64, bytes: u64) -> ReaderId {
+        let look = Viewer::look(len, position, bytes);
+        self.add(len, look, RangeSet::new(), Hints::default())
+    }
+
     /// A file of `len` bytes is asked for in advance, at that level.
     pub fn add_precache(&mut self, len: u64, priority: Priority) {
         let source = self.open(len, RangeSet::new());
@@ -147,11 +153,12 @@ impl Simulation {
     fn add(&mut self, len: u64, viewer: Viewer, present: RangeSet, hints: Hints) -> ReaderId {
         let source = self.open(len, present);
         let reader = ReaderId::new(source.get());
+        let start = Start::At(viewer.position());
         self.viewers.insert(reader, viewer);
         self.tell(Input::ReaderOpened {
             reader,
             source,
-            start: Start::At(0),
+            start,
             end: None,
             hints,
         });

@@ -77,6 +77,8 @@ pub(super) struct Viewer {
     player: Option<Player>,
     len: u64,
     position: u64,
+    /// It reads no further, and stays.
+    stops_at: u64,
     /// Bytes in its own buffer, in byte-nanoseconds a second.
     buffered: u128,
     state: State,
@@ -130,6 +132,7 @@ impl Viewer {
             player: Some(player),
             len,
             position: 0,
+            stops_at: u64::MAX,
             buffered: 0,
             state: State::Starting(now),
             next_seek: player.seeks.map(|time| now + random.around(time)),
@@ -145,6 +148,7 @@ impl Viewer {
             player: None,
             len,
             position: 0,
+            stops_at: u64::MAX,
             buffered: 0,
             state: State::Playing,
             next_seek: None,
@@ -153,6 +157,14 @@ impl Viewer {
             pace: Pace::Playing,
             waited: Duration::ZERO,
         }
+    }
+
+    /// Somebody who looks at `bytes` bytes from `position` on, as fast as they come, and leaves the rest unread.
+    pub(super) const fn look(len: u64, position: u64, bytes: u64) -> Self {
+        let mut viewer = Self::copy(len);
+        viewer.position = position;
+        viewer.stops_at = position.saturating_add(bytes);
+        viewer
     }
 
     pub(super) const fn position(&self) -> u64 {
@@ -229,7 +241,7 @@ impl Viewer {
     /// Reads what it has room for; `None` where nothing changed.
     pub(super) fn read(&mut self, now: Tick, there: u64, report: &mut Report) -> Option<Moved> {
         let room = match self.player {
-            None => u64::MAX,
+            None => self.stops_at.saturating_sub(self.position),
             Some(player) => {
                 let free = player.capacity().saturating_sub(self.buffered / SECOND);
                 let is_resting = self.full_since.is_some() && free < player.burst();
