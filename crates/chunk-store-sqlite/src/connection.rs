@@ -1,14 +1,17 @@
 //! One connection: transactions that survive a dropped future, and the count of what was asked of SQLite.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use chunk_core::GenerationId;
 use chunk_ports::ChunkStoreError;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Connection as _, Sqlite, SqliteConnection};
 
 use crate::error::classify;
 use crate::options::Durability;
+use crate::rows::Shape;
 use crate::statements;
 
 /// A statement with its parameters.
@@ -41,6 +44,13 @@ impl Counters {
             transactions: self.transactions.load(Ordering::Relaxed),
         }
     }
+
+    /// About how many pages the log has got: one for each row that was changed, unless several lie beside each other,
+    /// and what is above them.
+    pub(crate) fn changes(&self) -> u64 {
+        let found = self.statistics();
+        found.rows + 3 * found.transactions
+    }
 }
 
 /// A connection with its own thread, which runs statements in the order they were sent.
@@ -52,6 +62,8 @@ pub(crate) struct Connection {
     in_doubt: bool,
     /// The statement that set when commits are synced, empty where that is not known.
     level: &'static str,
+    /// Generations as the last batch found them, those whose length is known: what is known of them stays as it is.
+    pub(crate) shapes: BTreeMap<GenerationId, Shape>,
 }
 
 impl Connection {
@@ -61,6 +73,7 @@ impl Connection {
             counters,
             in_doubt: false,
             level: "",
+            shapes: BTreeMap::new(),
         }
     }
 
@@ -71,14 +84,33 @@ impl Connection {
 
     /// Runs a statement that changes rows; returns how many it inserted, changed or deleted itself.
     pub(crate) async fn change(&mut self, query: Query) -> Result<u64, ChunkStoreError> {
-        let rows = self.run(query).await?;
+        self.change_in(query, 1).await
+    }
+
+    /// Runs a text of so many statements that change rows.
+    pub(crate) async fn change_in(
+        &mut self,
+        query: Query,
+        statements: u64,
+    ) -> Result<u64, ChunkStoreError> {
+        let rows = self.run(query, statements).await?;
         self.counters.rows.fetch_add(rows, Ordering::Relaxed);
         Ok(rows)
     }
 
     /// Runs a statement that gives rows.
     pub(crate) async fn fetch(&mut self, query: Query) -> Result<Vec<SqliteRow>, ChunkStoreError> {
-        self.counters.statements.fetch_add(1, Ordering::Relaxed);
+        self.fetch_in(query, 1).await
+    }
+
+    async fn fetch_in(
+        &mut self,
+        query: Query,
+        statements: u64,
+    ) -> Result<Vec<SqliteRow>, ChunkStoreError> {
+        self.counters
+            .statements
+            .fetch_add(statements, Ordering::Relaxed);
         query.fetch_all(&mut self.inner).await.map_err(classify)
     }
 
@@ -86,7 +118,9 @@ impl Connection {
     /// one; then there is nothing to roll back, and saying so is its only answer.
     pub(crate) async fn settle(&mut self) {
         if self.in_doubt {
-            let _ = self.run(sqlx::query(statements::ROLLBACK)).await;
+            // What was learned in it may not have come to be.
+            self.shapes.clear();
+            let _ = self.run(sqlx::query(statements::ROLLBACK), 1).await;
             self.in_doubt = false;
         }
     }
@@ -96,6 +130,27 @@ impl Connection {
     /// Not sqlx's own transaction: that one counts depth, and a transaction that SQLite ended by itself
     /// would leave the count wrong for good.
     pub(crate) async fn begin(&mut self, durability: Durability) -> Result<(), ChunkStoreError> {
+        self.prepare(durability).await?;
+        let begun = self.run(sqlx::query(statements::BEGIN), 1).await;
+        if begun.is_err() {
+            self.in_doubt = false;
+        }
+        begun.map(drop)
+    }
+
+    /// Begins a write transaction with a text whose first statement does that and whose second one gives rows. Each
+    /// journey to SQLite's thread takes as long as writing some ten rows there.
+    pub(crate) async fn begin_with(
+        &mut self,
+        durability: Durability,
+        query: Query,
+    ) -> Result<Vec<SqliteRow>, ChunkStoreError> {
+        self.prepare(durability).await?;
+        self.fetch_in(query, 2).await
+    }
+
+    /// From here on a transaction may be open.
+    async fn prepare(&mut self, durability: Durability) -> Result<(), ChunkStoreError> {
         self.settle().await;
         let level = match durability {
             Durability::ProcessCrash => statements::SYNC_AT_CHECKPOINTS,
@@ -103,16 +158,39 @@ impl Connection {
         };
         if self.level != level {
             self.level = "";
-            self.run(sqlx::query(level).persistent(false)).await?;
+            self.run(sqlx::query(level).persistent(false), 1).await?;
             self.level = level;
         }
         self.counters.transactions.fetch_add(1, Ordering::Relaxed);
         self.in_doubt = true;
-        let begun = self.run(sqlx::query(statements::BEGIN)).await;
-        if begun.is_err() {
-            self.in_doubt = false;
-        }
-        begun.map(drop)
+        Ok(())
+    }
+
+    /// Runs a text of so many statements that change `rows` rows and commit, after which [`Self::end`] has nothing left
+    /// to do.
+    pub(crate) async fn change_and_commit(
+        &mut self,
+        query: Query,
+        statements: u64,
+        rows: u64,
+    ) -> Result<(), ChunkStoreError> {
+        // SQLite tells once more for the commit what it told for the statement before.
+        self.run(query, statements).await?;
+        self.in_doubt = false;
+        self.counters.rows.fetch_add(rows, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The same with a text that begins the transaction as well.
+    pub(crate) async fn change_at_once(
+        &mut self,
+        durability: Durability,
+        query: Query,
+        statements: u64,
+        rows: u64,
+    ) -> Result<(), ChunkStoreError> {
+        self.prepare(durability).await?;
+        self.change_and_commit(query, statements, rows).await
     }
 
     /// Ends the transaction: commits after a good outcome, rolls back after a bad one.
@@ -121,11 +199,11 @@ impl Connection {
         outcome: Result<T, ChunkStoreError>,
     ) -> Result<T, ChunkStoreError> {
         let outcome = match outcome {
-            Ok(answer) => self
-                .run(sqlx::query(statements::COMMIT))
+            Ok(answer) if self.in_doubt => self
+                .run(sqlx::query(statements::COMMIT), 1)
                 .await
                 .map(|_| answer),
-            Err(error) => Err(error),
+            other => other,
         };
         match outcome {
             Ok(answer) => {
@@ -144,10 +222,12 @@ impl Connection {
         self.inner.close().await.map_err(classify)
     }
 
-    /// Runs a statement. After one that changes no rows by its nature, SQLite still tells the number of
-    /// the one before.
-    async fn run(&mut self, query: Query) -> Result<u64, ChunkStoreError> {
-        self.counters.statements.fetch_add(1, Ordering::Relaxed);
+    /// Runs a text of so many statements. After one that changes no rows by its nature, SQLite still tells the number
+    /// of the one before.
+    async fn run(&mut self, query: Query, statements: u64) -> Result<u64, ChunkStoreError> {
+        self.counters
+            .statements
+            .fetch_add(statements, Ordering::Relaxed);
         let done = query.execute(&mut self.inner).await.map_err(classify)?;
         Ok(done.rows_affected())
     }

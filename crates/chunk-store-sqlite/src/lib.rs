@@ -24,9 +24,11 @@
 //!
 //! # Cost
 //! A recorded segment (10 MiB unless configured otherwise) is **one row**, and a commit of N segments of
-//! one generation is **⌈N / 100⌉ + 3 statements**: begin, one look at the generation, one insertion per
-//! 100 rows, commit; the first commit after a new entry or generation adds one that sets when the log is
-//! synced. [`SqliteChunkStore::statistics`] counts them.
+//! one generation is **2 ⌈N / 100⌉ + 2 statements**: begin, for each 100 rows one that moves the generation's sum and one
+//! insertion, commit; the first one of a generation has a look at it as well, and the first one after a new entry or
+//! generation sets when the log is synced. [`SqliteChunkStore::statistics`] counts them. SQLite works in threads of its
+//! own, and a commit of up to 100 segments goes there once. The log is moved into the main file in a reader's thread,
+//! while nobody waits.
 //!
 //! # Damage
 //! A malformed file is renamed to `<name>.damaged-N` when it is opened, and the index begins empty. A

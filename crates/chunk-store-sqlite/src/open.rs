@@ -21,6 +21,10 @@ use crate::{rows, statements};
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
+/// The writer moves the log into the main file itself where it has got this long, 16 MiB, because the readers are busy or
+/// writes never end.
+const PAGES_OF_LOG: u32 = 4_000;
+
 /// An index that is open.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -202,6 +206,9 @@ async fn connect(
             sqlite = sqlite
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Normal);
+            if options.readers > 0 {
+                sqlite = sqlite.pragma("wal_autocheckpoint", PAGES_OF_LOG.to_string());
+            }
             if let Some(pages) = options.max_pages {
                 sqlite = sqlite.pragma("max_page_count", pages.to_string());
             }

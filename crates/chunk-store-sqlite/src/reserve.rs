@@ -122,14 +122,13 @@ struct Noise(u64);
 
 impl Noise {
     fn write(&mut self, buffer: &mut [u8]) {
-        for bytes in buffer.chunks_mut(8) {
+        let (words, _) = buffer.as_chunks_mut();
+        for word in words {
             // Marsaglia's xorshift.
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
-            for (byte, noise) in bytes.iter_mut().zip(self.0.to_le_bytes()) {
-                *byte = noise;
-            }
+            *word = self.0.to_le_bytes();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Between SQLite's rows and the port's types.
 
+use std::fmt::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -34,18 +35,23 @@ pub(crate) fn number(number: u64) -> Result<i64, ChunkStoreError> {
 }
 
 /// Segments as the JSON list that a statement unfolds.
-pub(crate) fn list(segments: &[u32]) -> String {
-    let numbers: Vec<_> = segments.iter().map(u32::to_string).collect();
-    format!("[{}]", numbers.join(","))
+pub(crate) fn list(segments: impl IntoIterator<Item = u32>) -> String {
+    let mut list = String::from("[");
+    for segment in segments {
+        if list.len() > 1 {
+            list.push(',');
+        }
+        // Writing into a text cannot fail.
+        let _ = write!(list, "{segment}");
+    }
+    list.push(']');
+    list
 }
 
 /// Checksums as SQLite keeps them: four bytes each, little-endian.
 pub(crate) fn checksum_bytes(checksums: &[u32]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(size_of_val(checksums));
-    for checksum in checksums {
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-    }
-    bytes
+    let bytes: Vec<[u8; 4]> = checksums.iter().map(|sum| sum.to_le_bytes()).collect();
+    bytes.into_flattened()
 }
 
 /// An entry with its current generation.

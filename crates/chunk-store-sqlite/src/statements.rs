@@ -20,6 +20,12 @@ macro_rules! entry_query {
     };
 }
 
+macro_rules! shape_query {
+    () => {
+        "SELECT entry_id, segment_size, total_len FROM cache_generations WHERE generation_id = ?1"
+    };
+}
+
 macro_rules! statements {
     ($($name:ident = $sql:expr;)+) => {
         $(pub(crate) const $name: &str = $sql;)+
@@ -32,11 +38,14 @@ macro_rules! statements {
 statements! {
     BEGIN = "BEGIN IMMEDIATE";
     COMMIT = "COMMIT";
+    // Two statements in one journey to SQLite's thread.
+    BEGIN_WITH_SHAPE = concat!("BEGIN IMMEDIATE; ", shape_query!());
     ROLLBACK = "ROLLBACK";
     // Pragmas of this kind take effect while they are compiled: run them without the statement cache.
     SYNC_AT_CHECKPOINTS = "PRAGMA synchronous = NORMAL";
     SYNC_AT_COMMITS = "PRAGMA synchronous = FULL";
     CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)";
+    CHECKPOINT_ASIDE = "PRAGMA wal_checkpoint(PASSIVE)";
     CHECK_EVERYTHING = "PRAGMA integrity_check(1)";
 
     HAS_SCHEMA = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
@@ -56,8 +65,7 @@ statements! {
         last_modified_unix, last_modified_strong, content_type, accepts_ranges, segment_size, \
         validated_unix, fresh_until_unix, must_revalidate, recorded_bytes FROM cache_generations \
         WHERE nonce = ?1";
-    SHAPE = "SELECT entry_id, segment_size, total_len FROM cache_generations \
-        WHERE generation_id = ?1";
+    SHAPE = shape_query!();
     RETIRED = "SELECT generation_id FROM cache_generations WHERE is_current = 0 \
         ORDER BY generation_id";
     RETIRE_CURRENT = "UPDATE cache_generations SET is_current = 0 \
@@ -85,7 +93,12 @@ statements! {
     // A list of any length is one parameter, which keeps the number of statements constant.
     TOUCH_SEGMENTS = "UPDATE cache_chunks SET accessed_unix = ?3 \
         WHERE generation_id = ?1 AND segment_index IN (SELECT value FROM json_each(?2))";
-    REMOVE_SEGMENTS = "DELETE FROM cache_chunks \
+    // The sum goes before the rows do: afterwards nothing tells what they had.
+    REMOVE_SEGMENTS = "UPDATE cache_generations SET recorded_bytes = recorded_bytes - \
+        (SELECT coalesce(sum(recorded_bytes), 0) FROM cache_chunks \
+        WHERE generation_id = ?1 AND segment_index IN (SELECT value FROM json_each(?2))) \
+        WHERE generation_id = ?1; \
+        DELETE FROM cache_chunks \
         WHERE generation_id = ?1 AND segment_index IN (SELECT value FROM json_each(?2))";
 
     JOBS = "SELECT e.entry_id, e.origin, e.path, e.query, e.partition, q.start_byte, q.end_byte, \
@@ -104,18 +117,26 @@ statements! {
 /// Asks for the newest migration that was applied; its table exists only where [`HAS_SCHEMA`] says so.
 pub(crate) const SCHEMA_VERSION: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
 
-/// `RECORD_SEGMENTS[n - 1]` writes `n` rows, whatever was there.
+/// `RECORD_SEGMENTS[n - 1]` is a transaction that writes `n` rows of a generation, whatever was there. Before it does, it
+/// moves the generation's sum by what they have more than those that they replace.
 static RECORD_SEGMENTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     multi_row(
-        "INSERT INTO cache_chunks (generation_id, segment_index, epoch, start_byte, end_byte, \
+        "BEGIN IMMEDIATE; UPDATE cache_generations SET recorded_bytes = recorded_bytes + ? - \
+         (SELECT coalesce(sum(recorded_bytes), 0) FROM cache_chunks \
+         WHERE generation_id = ? AND segment_index IN (SELECT value FROM json_each(?))) \
+         WHERE generation_id = ?; \
+         INSERT INTO cache_chunks (generation_id, segment_index, epoch, start_byte, end_byte, \
          recorded_bytes, accessed_unix, blocks, checksums) VALUES ",
         "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
         " ON CONFLICT (generation_id, segment_index) DO UPDATE SET epoch = excluded.epoch, \
          start_byte = excluded.start_byte, end_byte = excluded.end_byte, \
          recorded_bytes = excluded.recorded_bytes, accessed_unix = excluded.accessed_unix, \
-         blocks = excluded.blocks, checksums = excluded.checksums",
+         blocks = excluded.blocks, checksums = excluded.checksums; COMMIT",
     )
 });
+
+const AFTER_BEGIN: &str = "BEGIN IMMEDIATE; ";
+const THEN_COMMIT: &str = "; COMMIT";
 
 /// `ADD_JOBS[n - 1]` adds `n` rows.
 static ADD_JOBS: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -127,9 +148,20 @@ static ADD_JOBS: LazyLock<Vec<String>> = LazyLock::new(|| {
     )
 });
 
-/// The statement that records `rows` segments; `None` for 0 and above [`ROWS_PER_STATEMENT`].
-pub(crate) fn record_segments(rows: usize) -> Option<&'static str> {
+/// The transaction that records `rows` segments of a generation, four statements; `None` for 0 and above
+/// [`ROWS_PER_STATEMENT`].
+pub(crate) fn record_segments_at_once(rows: usize) -> Option<&'static str> {
     of_rows(&RECORD_SEGMENTS, rows)
+}
+
+/// The same in a transaction that has begun.
+pub(crate) fn record_segments_and_commit(rows: usize) -> Option<&'static str> {
+    record_segments_at_once(rows)?.strip_prefix(AFTER_BEGIN)
+}
+
+/// The same in a transaction that goes on.
+pub(crate) fn record_segments(rows: usize) -> Option<&'static str> {
+    record_segments_and_commit(rows)?.strip_suffix(THEN_COMMIT)
 }
 
 /// The statement that adds `rows` jobs; `None` for 0 and above [`ROWS_PER_STATEMENT`].

@@ -1,7 +1,7 @@
 //! The store: which connection answers what.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use chunk_ports::{
 };
 use sqlx::query;
 use sqlx::sqlite::SqliteRow;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::batch::{self, NO_ENTRY};
@@ -20,6 +21,9 @@ use crate::error::closed;
 use crate::options::Durability;
 use crate::reserve::{For, Reserve};
 use crate::{open, rows, statements};
+
+/// After so many changes the log is moved into the main file: some 3 to 6 MiB of it.
+const CHANGES_PER_CHECKPOINT: u64 = 2_000;
 
 /// An index in one SQLite file, or in memory.
 ///
@@ -30,9 +34,11 @@ use crate::{open, rows, statements};
 pub struct SqliteChunkStore {
     /// Empty once closed, as are the readers.
     writer: Mutex<Option<Connection>>,
-    readers: Box<[Mutex<Option<Connection>>]>,
+    readers: Box<[Arc<Mutex<Option<Connection>>>]>,
     next_reader: AtomicUsize,
     counters: Arc<Counters>,
+    /// How many changes there had been when the log was last moved into the main file.
+    moved: AtomicU64,
     durability: Durability,
     /// The file whose presence tells the next start to check everything.
     suspicion: Option<PathBuf>,
@@ -51,10 +57,11 @@ impl SqliteChunkStore {
             writer: Mutex::new(Some(writer)),
             readers: readers
                 .into_iter()
-                .map(|reader| Mutex::new(Some(reader)))
+                .map(|reader| Arc::new(Mutex::new(Some(reader))))
                 .collect(),
             next_reader: AtomicUsize::new(0),
             counters,
+            moved: AtomicU64::new(0),
             durability,
             suspicion,
             reserve: std::sync::Mutex::default(),
@@ -102,6 +109,29 @@ impl SqliteChunkStore {
             Err(error) => Err(error),
         };
         self.noted(checked)
+    }
+
+    /// Moves the log into the main file from time to time, which waits for the disk: in the thread of a reader, so that
+    /// neither this commit nor who opens a film meanwhile waits for it too. Where no reader is free the next commit
+    /// tries again; where that goes on, the writer does it at its own limit.
+    fn checkpoint_aside(&self) {
+        let changes = self.counters.changes();
+        let since = changes.saturating_sub(self.moved.load(Ordering::Relaxed));
+        if since < CHANGES_PER_CHECKPOINT {
+            return;
+        }
+        let mut free = self.readers.iter().rev();
+        let free = free.find_map(|reader| Arc::clone(reader).try_lock_owned().ok());
+        let (Some(mut reader), Ok(runtime)) = (free, Handle::try_current()) else {
+            return;
+        };
+        self.moved.store(changes, Ordering::Relaxed);
+        runtime.spawn(async move {
+            if let Some(reader) = reader.as_mut() {
+                // What fails, on a full disk for one, stays in the log, and is tried again.
+                let _ = reader.fetch(query(statements::CHECKPOINT_ASIDE)).await;
+            }
+        });
     }
 
     async fn write(&self) -> Writing<'_> {
@@ -252,19 +282,19 @@ impl ChunkStore for SqliteChunkStore {
         }
         let is_removal = writes.iter().all(only_removes);
         let mut writing = self.write().await;
-        if !is_removal {
-            let writer = writing.begin(Durability::ProcessCrash).await?;
-            let outcome = batch::apply(writer, writes).await;
-            return self.noted(writer.end(outcome).await);
-        }
-        loop {
-            let writer = writing.begin(Durability::ProcessCrash).await?;
-            let outcome = batch::apply(writer, writes.clone()).await;
-            let outcome = writer.end(outcome).await;
-            if !writing.has_more_room_after(&outcome, For::Removals) {
-                return self.noted(outcome);
+        let outcome = if is_removal {
+            loop {
+                let outcome = writing.apply(writes.clone()).await;
+                if !writing.has_more_room_after(&outcome, For::Removals) {
+                    break outcome;
+                }
             }
-        }
+        } else {
+            writing.apply(writes).await
+        };
+        drop(writing);
+        self.checkpoint_aside();
+        self.noted(outcome)
     }
 }
 
@@ -311,6 +341,13 @@ impl Writing<'_> {
             Durability::PowerCut => Durability::PowerCut,
         };
         self.begin_exactly(durability).await
+    }
+
+    /// Applies writes in a transaction that survives what the store was opened with.
+    async fn apply(&mut self, writes: Vec<StoreWrite>) -> Result<(), ChunkStoreError> {
+        let writer = self.guard.as_mut().ok_or_else(closed)?;
+        let outcome = batch::apply(writer, self.store.durability, writes).await;
+        writer.end(outcome).await
     }
 
     /// Begins a transaction that survives `durability`, whatever the store was opened with.
