@@ -148,7 +148,7 @@ fn a_look_at_the_end_of_a_film_costs_about_what_was_looked_at() {
         simulation.add_look(LEN, before_end(from), LOOK);
         let report = simulation.run(Duration::from_secs(60));
         eprintln!("{from} before the end: {report:?}");
-        assert!(report.origin_bytes < LOOK + 4 * 64 * 1024, "{report:?}");
+        assert!(report.origin_bytes < LOOK + 3 * 64 * 1024, "{report:?}");
     }
 }
 

@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use super::need::Need;
+use super::need::{LOOK, Need};
 use super::source::Gone;
 use super::{Config, Hints, ReaderId, Scheduler, SourceId, Start};
-use crate::{ConsumptionRate, PlayerBuffer, ReadAhead, Tick};
+use crate::{BLOCK_SIZE, ByteRange, ConsumptionRate, PlayerBuffer, Priority, ReadAhead, Tick};
 
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -234,8 +234,12 @@ impl Scheduler {
         reader.read_ahead.on_read(from, read);
         reader.consumption.consumed(now, read);
         reader.judge_pauses(now, idle);
+        let was_looking = reader.since_seek < LOOK;
         reader.since_seek = reader.since_seek.saturating_add(read);
         reader.position = Some(position);
+        let goes_on = was_looking && reader.since_seek >= LOOK;
+        let began_at = position.saturating_sub(reader.since_seek);
+        let of = reader.source;
         // Saying again that it waits does not make a reader wait from now on.
         if read > 0 || !waiting {
             reader.waited_until(now);
@@ -249,6 +253,25 @@ impl Scheduler {
             reader.has_given_up = false;
         }
         self.refresh_reader(id);
+        if goes_on {
+            self.complete_block_before(of, began_at);
+        }
+    }
+
+    /// A reader that began within a block has gone on to play: the head of that block is worth having, since only whole
+    /// blocks are recorded. After a scrub that would be a block for each place that was passed.
+    fn complete_block_before(&mut self, id: SourceId, at: u64) {
+        let Some(source) = self.sources.get(&id) else {
+            return;
+        };
+        if !source.accepts_ranges || source.window_cap.is_some() {
+            return;
+        }
+        if let Some(head) = ByteRange::try_new(at - at % BLOCK_SIZE, at) {
+            for gap in source.present.gaps(head) {
+                self.backfill.push(id, gap, Priority::Low);
+            }
+        }
     }
 
     pub(super) fn seek_reader(&mut self, id: ReaderId, position: u64) {

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::need::Urgency;
 use super::{Action, Failure, Halt, Outcome, Role, RunId, Scheduler, SourceId, Start};
-use crate::{ByteRange, Priority, RateEstimator, Tick};
+use crate::{ByteRange, RateEstimator, Tick};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -200,7 +200,6 @@ impl Scheduler {
             .get(&source_id)
             .is_some_and(|source| source.runs.contains(&id));
         if let Some(arrived) = arrived.filter(|_| is_of_source) {
-            self.queue_backfill(source_id, id, arrived);
             if let Some(line) = self.line_of_mut(source_id) {
                 line.parallel.arrived(bytes);
             }
@@ -211,31 +210,6 @@ impl Scheduler {
         }
         if bytes > 0 {
             self.decide(id);
-        }
-    }
-
-    /// Once a run has finished the block it began in, the head of that block is worth having: then the
-    /// block can be recorded.
-    fn queue_backfill(&mut self, source_id: SourceId, run: RunId, arrived: ByteRange) {
-        let (Some(source), Some(run)) = (self.sources.get(&source_id), self.runs.get(&run)) else {
-            return;
-        };
-        let block_start = run.start - run.start % crate::BLOCK_SIZE;
-        let block_end = source
-            .total_len
-            .unwrap_or(u64::MAX)
-            .min(block_start.saturating_add(crate::BLOCK_SIZE));
-        if !source.accepts_ranges
-            || source.window_cap.is_some()
-            || !arrived.contains(block_end.saturating_sub(1))
-        {
-            return;
-        }
-        if let Some(head) = ByteRange::try_new(block_start, run.start) {
-            let missing: alloc::vec::Vec<ByteRange> = source.present.gaps(head).collect();
-            for gap in missing {
-                self.backfill.push(source_id, gap, Priority::Low);
-            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chunk_core::scheduler::{Action, Config, Input, Start};
 use chunk_core::{BLOCK_SIZE, Priority, RangeSet};
 
-use crate::driver::{File, range, source};
+use crate::driver::{File, World, range, source};
 use crate::scenes::{KIB, MIB, NO_PAUSE, chunk, in_flight, player, starts, with_runs};
 
 #[test]
@@ -124,17 +124,49 @@ fn two_bytes_of_a_browser_start_no_prefetch() {
 }
 
 #[test]
-fn the_block_that_a_seek_cut_is_completed_afterwards() {
+fn the_block_that_a_seek_cut_is_completed_once_its_reader_has_gone_on() {
     let mut world = with_runs(4);
     world.open(1, 100 * MIB);
     world.read(1, 1, Start::At(MIB + 1_000), None);
     world.settle();
-    assert!(
-        world.files[&source(1)]
-            .present
-            .contains_range(range(MIB, MIB + 1_000))
-    );
+    let head = |world: &World| {
+        let present = &world.files[&source(1)].present;
+        present.contains_range(range(MIB, MIB + 1_000))
+    };
+    world.take(1, MIB - 1, NO_PAUSE);
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    assert!(!head(&world), "it may be looking only");
+    world.take(1, 1, NO_PAUSE);
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    assert!(head(&world));
     assert!(!world.files[&source(1)].present.contains(MIB - 1));
+}
+
+#[test]
+fn a_scrub_of_250_seeks_leaves_nothing_to_fetch() {
+    let mut world = with_runs(4);
+    world.open(1, 2_000 * MIB);
+    world.read(1, 1, Start::At(0), None);
+    for seek in 1..=250 {
+        world.confirm_aborts();
+        let (run, _) = *world.runs_of(1).last().unwrap();
+        world.answer(run);
+        world.progress(run, 256 * KIB);
+        world.take(1, 256 * KIB, NO_PAUSE);
+        world.seek(1, seek * 7 * MIB + 1_000);
+        world.pass(Duration::from_millis(20));
+    }
+    world.leave(1);
+    world.confirm_aborts();
+    let came = world.bytes_received;
+    let asked = world.fetches;
+    for _ in 0..10 {
+        world.pass(Duration::from_secs(1));
+        world.settle();
+    }
+    assert_eq!((world.bytes_received, world.fetches), (came, asked));
 }
 
 #[test]
