@@ -142,8 +142,8 @@ impl<'a> Options<'a> {
 }
 
 fn all_names() -> String {
-    let names: Vec<&str> = workload::all()
-        .iter()
+    let names: Vec<String> = workload::all()
+        .into_iter()
         .map(|case| case.workload.name)
         .collect();
     names.join(", ")
@@ -164,7 +164,7 @@ fn measure(case: &Case, subjects: &[Subject], runs: u64, folder: &Path) -> Resul
     }
     let column = |subject: &Subject| {
         let name = subject.kind.name();
-        let folder = folder.join(case.workload.name).join(name);
+        let folder = folder.join(&case.workload.name).join(name);
         let samples = all_runs(case, subject, runs, &folder).map_err(|error| format!("{error:#}"));
         if let Err(error) = &samples {
             println!("{name} fails at `{}`: {error}", case.workload.name);

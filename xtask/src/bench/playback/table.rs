@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A workload: what is done, and what is looked at.
 pub(super) struct Workload {
     /// For `--only`.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) title: String,
     pub(super) figures: Vec<Figure>,
 }
@@ -269,7 +269,7 @@ mod tests {
 
     fn verdict(figure: Figure, columns: &[Column]) -> (usize, usize) {
         let workload = Workload {
-            name: "a",
+            name: "a".to_owned(),
             title: "a".to_owned(),
             figures: vec![figure],
         };

@@ -15,7 +15,7 @@ use anyhow::Result;
 use super::bucket::Capacity;
 use super::link::{Link, Shape};
 use super::subject::{Serving, Subject};
-use super::table::Workload;
+use super::table::{Figure, Workload};
 use crate::random::Random;
 
 const DELAY: Duration = Duration::from_millis(50);
@@ -73,12 +73,53 @@ impl Stage<'_> {
 /// The whole table, in its order.
 pub(super) fn all() -> Vec<Case> {
     let mut cases = seek::cases();
-    cases.extend([touch::case(), crowd::case()]);
+    cases.extend(of_any_chunk_size());
+    for size in ["1MiB", "64MiB"] {
+        let others = of_any_chunk_size().into_iter();
+        cases.extend(others.map(|case| case.with_chunks_of(size)));
+    }
+    cases.extend([seek::changing(), touch::changing(), crowd::changing()]);
+    cases.push(sequential::changing());
+    cases.extend(beside::changing());
+    cases.push(tight::changing());
+    cases
+}
+
+/// What has targets that hold for every chunk size, but for seeks.
+fn of_any_chunk_size() -> Vec<Case> {
+    let mut cases = vec![touch::case(), crowd::case()];
     cases.extend(sequential::cases());
     cases.extend(beside::cases());
     cases.push(tight::case());
-    cases.extend([seek::changing(), touch::changing(), sequential::changing()]);
     cases
+}
+
+impl Case {
+    /// The same for chunkd alone, with chunks of another size.
+    fn with_chunks_of(mut self, size: &'static str) -> Self {
+        let workload = &mut self.workload;
+        workload.name = format!("{}-{size}", workload.name);
+        workload.title = format!("chunks of {size}: {}", workload.title);
+        Self {
+            chunk_size: size,
+            others: Others::None,
+            ..self
+        }
+    }
+
+    /// The same on a line whose rate changes, where nobody knows the limit: what a direct client gets in the same run
+    /// is what chunkd is compared with.
+    fn on_second_line(mut self, line: Shape, figures: Vec<Figure>) -> Self {
+        let workload = &mut self.workload;
+        workload.name = format!("line2-{}", workload.name);
+        workload.title = format!("second line: {}", workload.title);
+        workload.figures = figures;
+        Self {
+            line,
+            others: Others::Direct,
+            ..self
+        }
+    }
 }
 
 /// The length of a place to seek to. No place is visited twice, so that nobody's luck is measured: what is read or read
@@ -108,16 +149,16 @@ const fn steady(rate: u64) -> Shape {
 }
 
 /// The line of another shape: connecting costs a round trip, and every second has a rate of its own.
-const CHANGING: Shape = Shape {
-    delay: DELAY,
-    connecting: DELAY,
-    capacity: Capacity::Changing {
-        seed: 1,
-        low: 40 * MBIT,
-        high: 160 * MBIT,
-    },
-    each: None,
-};
+const CHANGING: Shape = changing(40 * MBIT, 160 * MBIT);
+
+const fn changing(low: u64, high: u64) -> Shape {
+    Shape {
+        delay: DELAY,
+        connecting: DELAY,
+        capacity: Capacity::Changing { seed: 1, low, high },
+        each: None,
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ use super::super::super::cold::joined;
 use super::super::link::{Count, Link};
 use super::super::physics::{Viewing, arrivals};
 use super::super::player::{Film, MEDIA, Played, read_greedily};
+use super::super::subject::Kind;
 use super::super::table::{Figure, Workload, milliseconds};
 use super::{Case, DELAY, MBIT, Others, Runs, Stage, steady};
 
@@ -56,6 +57,26 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
+/// On a line whose rate changes above the film's. Beside a pre-cache, the direct client has the line to itself.
+pub(super) fn changing() -> Vec<Case> {
+    let line = super::changing(8 * MBIT, 128 * MBIT / 10);
+    let titles = [
+        "second line: 20 s of 8 Mbit/s film over 8 to 12.8 Mbit/s, beside a greedy reader",
+        "second line: the same beside `chunkd fetch` of another film; a direct client alone",
+    ];
+    let cases = cases().into_iter().zip(titles).map(|(case, title)| {
+        let figures = vec![
+            Figure::time("start", 0),
+            Figure::times("stalls", 1),
+            Figure::time("stalled", 2),
+        ];
+        let mut case = case.on_second_line(line, figures);
+        title.clone_into(&mut case.workload.title);
+        case
+    });
+    cases.collect()
+}
+
 fn new(
     name: &'static str,
     title: &str,
@@ -64,7 +85,7 @@ fn new(
 ) -> Case {
     Case {
         workload: Workload {
-            name,
+            name: name.to_owned(),
             title: title.to_owned(),
             figures,
         },
@@ -105,7 +126,10 @@ fn beside_reader(stage: &Stage) -> Result<Vec<Vec<f64>>> {
 fn beside_fetch(stage: &Stage) -> Result<Vec<Vec<f64>>> {
     let (link, serving) = stage.begin(FILM, &names())?;
     let url = format!("http://{}/other.mp4", link.address);
-    let _fetching = serving.fetch(&url, &stage.folder)?;
+    let is_alone = stage.subject.kind == Kind::Direct;
+    let _fetching = (!is_alone)
+        .then(|| serving.fetch(&url, &stage.folder))
+        .transpose()?;
     thread::sleep(EARLIER);
     measured(
         &link,

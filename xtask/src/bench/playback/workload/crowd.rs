@@ -8,7 +8,7 @@ use super::super::super::cold::joined;
 use super::super::physics::transfer;
 use super::super::player::read_whole;
 use super::super::table::{Figure, Workload, milliseconds, ratio};
-use super::{Case, DELAY, MBIT, Others, Runs, Stage, steady};
+use super::{CHANGING, Case, DELAY, MBIT, Others, Runs, Stage, steady};
 
 const CLIENTS: usize = 32;
 const FILM: u64 = 8 << 20;
@@ -17,7 +17,7 @@ const RATE: u64 = 100 * MBIT;
 pub(super) fn case() -> Case {
     Case {
         workload: Workload {
-            name: "crowd",
+            name: "crowd".to_owned(),
             title: "32 clients, one cold 8 MiB".to_owned(),
             figures: vec![
                 Figure::time("wall", 0)
@@ -35,6 +35,16 @@ pub(super) fn case() -> Case {
         others: Others::Asked,
         runs: Runs::OneByOne,
     }
+}
+
+/// On the line whose rate changes.
+pub(super) fn changing() -> Case {
+    let figures = vec![
+        Figure::time("wall", 0),
+        Figure::time("first byte p50", 1),
+        Figure::times("origin copies", 2),
+    ];
+    case().on_second_line(CHANGING, figures)
 }
 
 fn run(stage: &Stage) -> Result<Vec<Vec<f64>>> {

@@ -57,7 +57,7 @@ fn case(name: &'static str, title: String, line: Shape) -> Case {
     let picture = milliseconds(transfer(DELAY, PICTURE, RATE));
     Case {
         workload: Workload {
-            name,
+            name: name.to_owned(),
             title,
             figures: vec![
                 Figure::time("first byte p50", 0).limit(limit).at_most(52.0),

@@ -59,7 +59,7 @@ fn wall(rate: u64, target: f64) -> Figure {
 fn new(name: &'static str, title: &str, line: Shape, wall: Figure) -> Case {
     Case {
         workload: Workload {
-            name,
+            name: name.to_owned(),
             title: title.to_owned(),
             figures: vec![wall, Figure::times("origin copies", 1)],
         },

@@ -20,7 +20,7 @@ pub(super) fn case() -> Case {
     let limit = milliseconds(optimum());
     Case {
         workload: Workload {
-            name: "tight",
+            name: "tight".to_owned(),
             title: "8 Mbit/s film over 8.4 Mbit/s, seeking every 5 s for 60 s".to_owned(),
             figures: vec![
                 Figure::time("not playing", 0)
@@ -35,6 +35,15 @@ pub(super) fn case() -> Case {
         others: Others::Asked,
         runs: Runs::AtOnce,
     }
+}
+
+/// On a line whose rate changes about the film's.
+pub(super) fn changing() -> Case {
+    let line = super::changing(64 * MBIT / 10, 104 * MBIT / 10);
+    let mut case = case().on_second_line(line, vec![Figure::time("not playing", 0)]);
+    let title = "second line: 8 Mbit/s film over 6.4 to 10.4 Mbit/s, seeking every 5 s for 60 s";
+    title.clone_into(&mut case.workload.title);
+    case
 }
 
 /// What is not played by one who knows the line and the rate and does nothing wrong: nothing but the start after each

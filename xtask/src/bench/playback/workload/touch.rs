@@ -45,7 +45,7 @@ pub(super) fn changing() -> Case {
 fn new(name: &'static str, title: &str, line: Shape, figures: Vec<Figure>) -> Case {
     Case {
         workload: Workload {
-            name,
+            name: name.to_owned(),
             title: title.to_owned(),
             figures,
         },
