@@ -56,6 +56,22 @@ fn one_that_pauses_is_as_full_as_when_it_first_did() {
 }
 
 #[test]
+fn a_film_that_is_faster_than_its_rate_leaves_no_buffer_that_nobody_has() {
+    let mut buffer = PlayerBuffer::new(at(0));
+    buffer.took(at(0), 10 * FASTEST, NO_PAUSE, RATE);
+    for second in 1..=600 {
+        buffer.took(
+            at(second),
+            3 * FASTEST / 2,
+            Duration::from_millis(500),
+            RATE,
+        );
+    }
+    let dry_at = buffer.dry_at(0, RATE);
+    assert!(dry_at <= at(612), "{dry_at:?}");
+}
+
+#[test]
 fn a_seek_throws_it_away() {
     let mut buffer = PlayerBuffer::new(at(0));
     buffer.took(at(0), 10 * FASTEST, NO_PAUSE, RATE);

@@ -291,3 +291,27 @@ fn where_more_connections_bring_nothing_one_is_kept() {
         }
     }
 }
+
+/// Nobody knows that they need no more than half of the line each, and each has a trial while it fills its buffer: the other
+/// one has a turn every two seconds. At worst they stood still for 9.3 s with turns every five.
+#[test]
+fn films_for_which_an_even_share_is_enough_do_not_stop_each_other_for_long() {
+    for (buffer, most) in [(2, 0), (10, 3_600), (20, 6_800)] {
+        for later in [1, 2, 5, 10] {
+            for beside_copy in [false, true] {
+                let rate = if beside_copy { 5 } else { 3 } * FILM / 2;
+                let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, rate), 1);
+                let player = Player::new(FILM / 2).with_buffer(Duration::from_secs(buffer));
+                simulation.add_player(LEN, player);
+                simulation.run(Duration::from_secs(later));
+                simulation.add_player(LEN, player);
+                if beside_copy {
+                    simulation.add_copy(LEN);
+                }
+                let report = simulation.run(Duration::from_secs(60));
+                eprintln!("{buffer} s, {later} s later, copy {beside_copy}: {report:?}");
+                assert!(report.stalled <= Duration::from_millis(most), "{report:?}");
+            }
+        }
+    }
+}

@@ -41,7 +41,7 @@ impl PlayerBuffer {
                 self.filled = Some((taken, since.since(first)));
             }
             self.play_until(since, rate);
-            self.held = self.held.max(self.capacity(rate));
+            self.held = self.capacity(rate);
         }
         self.play_until(now, rate);
         self.held = self.held.saturating_add(bytes);
