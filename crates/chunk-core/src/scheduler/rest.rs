@@ -184,7 +184,7 @@ impl Scheduler {
             // Who waits for long gets a turn, lest its client give up. Short turns would take from a trial what it is
             // to show.
             Rank::Unproven => rests(on.critical, deadline).or_else(|| {
-                let long = deadline + Self::SHORT_TURN;
+                let long = deadline + (Self::TURN - Self::SHORT_TURN);
                 rests(on.tried_beside(want), long)
             }),
             Rank::Bulk => rests(on.short.or(on.unproven), deadline).or_else(|| {
