@@ -51,14 +51,7 @@ pub(crate) fn origin_url(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    /// One input a line, in hexadecimal.
-    fn replay(corpus: &str, check: fn(&[u8])) {
-        for line in corpus.lines() {
-            let digits = |at| u8::from_str_radix(&line[at..at + 2], 16).unwrap();
-            let input: Vec<u8> = (0..line.len()).step_by(2).map(digits).collect();
-            check(&input);
-        }
-    }
+    use chunk_testkit::corpus::replay;
 
     #[test]
     fn sizes_and_durations_that_were_found() {

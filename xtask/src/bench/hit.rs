@@ -192,22 +192,8 @@ fn run_plain(
     origin: SocketAddr,
     folder: &Path,
 ) -> Result<(String, table::Verdicts)> {
-    let mut servers = Vec::new();
-    for kind in std::iter::once(Kind::Chunkd).chain(options.peers.iter().copied()) {
-        let folder = folder.join(kind.name());
-        match Server::start(kind, program, origin, &folder, None)? {
-            Some(server) => servers.push(server),
-            None => println!("{} is not installed and is left out", kind.name()),
-        }
-    }
-    for server in &servers {
-        server
-            .fill(None)
-            .with_context(|| format!("filling {}", server.kind.name()))?;
-    }
-    // What is still on its way to the disk would take the servers' time.
-    rustix::fs::sync();
-
+    let kinds = std::iter::once(Kind::Chunkd).chain(options.peers.iter().copied());
+    let servers = start_filled(kinds, None, program, origin, folder)?;
     let load_before = load_average();
     let mut text = format!(
         "Medians of {} rounds of {:.1} s, the servers one after the other in each; load average {load_before} before; the \
@@ -252,24 +238,12 @@ fn run_secure(
 ) -> Result<(String, table::Verdicts)> {
     let (mut text, mut verdicts) = (String::new(), table::Verdicts::default());
     let certificate = Certificate::make()?;
-    let mut servers = Vec::new();
-    for kind in [Kind::Chunkd, Kind::NginxStatic] {
-        if kind != Kind::Chunkd && !options.peers.contains(&kind) {
-            continue;
-        }
-        let folder = folder.join(format!("{}-secure", kind.name()));
-        match Server::start(kind, program, origin, &folder, Some(&certificate))? {
-            Some(server) => servers.push(server),
-            None => println!("{} is not installed and is left out", kind.name()),
-        }
-    }
-    let trust = certificate.trusted("http/1.1")?;
-    for server in &servers {
-        server
-            .fill(Some(&trust))
-            .with_context(|| format!("filling {} over TLS", server.kind.name()))?;
-    }
-    rustix::fs::sync();
+    let is_asked = |kind: &Kind| *kind == Kind::Chunkd || options.peers.contains(kind);
+    let kinds = [Kind::Chunkd, Kind::NginxStatic]
+        .into_iter()
+        .filter(is_asked);
+    let folder = folder.join("secure");
+    let servers = start_filled(kinds, Some(&certificate), program, origin, &folder)?;
     process::pin(CLIENT_CORE)?;
     text.push_str("\nWith a certificate; all use TLS 1.3 with TLS_AES_128_GCM_SHA256.\n\n");
     text.push_str(&table::heading(&servers));
@@ -289,6 +263,34 @@ fn run_secure(
         verdicts.add(judged);
     }
     Ok((text, verdicts))
+}
+
+/// Those servers that are installed, each with all of the origin's files.
+fn start_filled(
+    kinds: impl Iterator<Item = Kind>,
+    certificate: Option<&Certificate>,
+    program: &Path,
+    origin: SocketAddr,
+    folder: &Path,
+) -> Result<Vec<Server>> {
+    let mut servers = Vec::new();
+    for kind in kinds {
+        let folder = folder.join(kind.name());
+        match Server::start(kind, program, origin, &folder, certificate)? {
+            Some(server) => servers.push(server),
+            None => println!("{} is not installed and is left out", kind.name()),
+        }
+    }
+    let trust = certificate.map(|certificate| certificate.trusted("http/1.1"));
+    let trust = trust.transpose()?;
+    for server in &servers {
+        server
+            .fill(trust.as_ref())
+            .with_context(|| format!("filling {}", server.kind.name()))?;
+    }
+    // What is still on its way to the disk would take the servers' time.
+    rustix::fs::sync();
+    Ok(servers)
 }
 
 /// What servers get that do not choose: one that keeps a pace takes processor time for it.

@@ -6,8 +6,8 @@ use chunk_core::scheduler::{Action, Claim, Config, Failure, Halt, Input, RunId, 
 use chunk_core::{Priority, Tick};
 
 use crate::driver::{World, range, reader, source};
-use crate::ranks::{bring, bring_some, player_with};
-use crate::scenes::{KIB, MIB, NO_PAUSE, in_flight, with_runs};
+use crate::ranks::{bring, bring_both_some, player_with, two_of_unknown_rate};
+use crate::scenes::{MIB, NO_PAUSE, in_flight, with_runs};
 
 /// What the last plan said of the reader of that number.
 fn halt_of(world: &World, id: u64) -> Option<Halt> {
@@ -86,23 +86,11 @@ fn who_finds_no_slot_is_told_who_has_the_last() {
 
 #[test]
 fn who_has_to_rest_for_a_trial_is_told_for_whose() {
-    let mut config = Config::default();
-    config.steady = Duration::from_secs(3_600);
-    let mut world = World::new(config);
-    for id in 1..=2 {
-        world.open(id, 1_000 * MIB);
-        world.read(id, id, Start::At(0), None);
-        bring(&mut world, id, 2 * MIB);
-    }
+    let mut world = two_of_unknown_rate();
     // A line that is too slow for two films.
     let mut halt = None;
     for _ in 0..120 {
-        let ids = in_flight(&world);
-        let share = 64 * KIB / ids.len() as u64;
-        for id in ids {
-            bring_some(&mut world, id, share);
-        }
-        world.pass(Duration::from_millis(50));
+        bring_both_some(&mut world);
         halt = halt.or(halt_of(&world, 1));
     }
     let halt = halt.unwrap();

@@ -36,8 +36,33 @@ pub(crate) fn bring(world: &mut World, id: u64, bytes: u64) {
     }
 }
 
+/// Two readers of a film each, of which nobody knows whether they play. Nobody tries a second connection.
+pub(crate) fn two_of_unknown_rate() -> World {
+    let mut config = Config::default();
+    config.steady = Duration::from_secs(3_600);
+    let mut world = World::new(config);
+    for id in 1..=2 {
+        world.open(id, 1_000 * MIB);
+        world.read(id, id, Start::At(0), None);
+        bring(&mut world, id, 2 * MIB);
+    }
+    world
+}
+
+/// What a line of 1.3 MB/s brings both of them in 50 ms, as the one or the other takes it; returns it by their numbers.
+pub(crate) fn bring_both_some(world: &mut World) -> [u64; 3] {
+    let ids = in_flight(world);
+    let share = 64 * KIB / ids.len() as u64;
+    let mut got = [0; 3];
+    for id in ids {
+        got[id as usize] += bring_some(world, id, share);
+    }
+    world.pass(Duration::from_millis(50));
+    got
+}
+
 /// Some run of that file brings up to so many bytes, and its reader takes them; returns how many.
-pub(crate) fn bring_some(world: &mut World, id: u64, bytes: u64) -> u64 {
+fn bring_some(world: &mut World, id: u64, bytes: u64) -> u64 {
     let runs = world.runs_of(id);
     let came = runs.into_iter().map(|(run, _)| {
         world.answer(run);
@@ -177,26 +202,13 @@ fn those_nobody_knows_the_rate_of_share_alike() {
 
 #[test]
 fn where_an_even_share_is_too_little_the_last_one_may_show_that_it_plays() {
-    // One connection each: nothing is tried.
-    let mut config = Config::default();
-    config.steady = Duration::from_secs(3_600);
-    let mut world = World::new(config);
-    for id in 1..=2 {
-        world.open(id, 1_000 * MIB);
-        world.read(id, id, Start::At(0), None);
-        bring(&mut world, id, 2 * MIB);
-    }
-    let mut got = [0; 3];
-    // 1.3 MB/s for both, as the one or the other takes it.
-    let mut take = |world: &mut World, count: u64| {
-        got = [0; 3];
+    let mut world = two_of_unknown_rate();
+    let take = |world: &mut World, count: u64| {
+        let mut got = [0; 3];
         for _ in 0..count {
-            let ids = in_flight(world);
-            let share = 64 * KIB / ids.len() as u64;
-            for id in ids {
-                got[id as usize] += bring_some(world, id, share);
+            for (sum, came) in got.iter_mut().zip(bring_both_some(world)) {
+                *sum += came;
             }
-            world.pass(Duration::from_millis(50));
         }
         got
     };

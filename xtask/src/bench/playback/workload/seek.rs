@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::super::link::Shape;
 use super::super::physics::transfer;
 use super::super::player::{Film, PICTURE};
 use super::super::table::{Figure, Workload, megabytes, milliseconds};
@@ -33,7 +32,6 @@ pub(super) fn cases() -> Vec<Case> {
         ..case(
             name,
             format!("seek while playing 8 Mbit/s, chunks of {chunk_size}"),
-            steady(RATE),
         )
     })
     .into()
@@ -41,18 +39,15 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// On the line whose rate changes.
 pub(super) fn changing() -> Case {
-    let title = "second line: seek while playing 8 Mbit/s".to_owned();
-    let mut case = case("line2-seek", title, CHANGING);
-    case.workload.figures = vec![
+    let figures = vec![
         Figure::time("first byte p50", 0),
         Figure::time("first byte p95", 0).p95(),
         Figure::time("256 KiB p50", 1),
     ];
-    case.others = Others::Direct;
-    case
+    case("seek", "seek while playing 8 Mbit/s".to_owned()).on_second_line(CHANGING, figures)
 }
 
-fn case(name: &'static str, title: String, line: Shape) -> Case {
+fn case(name: &'static str, title: String) -> Case {
     let limit = milliseconds(DELAY);
     let picture = milliseconds(transfer(DELAY, PICTURE, RATE));
     Case {
@@ -73,7 +68,7 @@ fn case(name: &'static str, title: String, line: Shape) -> Case {
             ],
         },
         run,
-        line,
+        line: steady(RATE),
         chunk_size: "10MiB",
         others: Others::Asked,
         runs: Runs::OneByOne,

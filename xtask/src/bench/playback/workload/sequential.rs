@@ -44,10 +44,14 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// On the line whose rate changes.
 pub(super) fn changing() -> Case {
-    let title = "second line: cold sequential 32 MiB";
-    let mut case = new("line2-sequential", title, CHANGING, Figure::time("wall", 0));
-    case.others = Others::Direct;
-    case
+    let figures = vec![Figure::time("wall", 0), Figure::times("origin copies", 1)];
+    new(
+        "sequential",
+        "cold sequential 32 MiB",
+        CHANGING,
+        Figure::time("wall", 0),
+    )
+    .on_second_line(CHANGING, figures)
 }
 
 fn wall(rate: u64, target: f64) -> Figure {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::super::link::Shape;
 use super::super::physics::transfer;
 use super::super::player::{Film, PICTURE};
 use super::super::table::{Figure, Workload, milliseconds};
@@ -19,15 +18,21 @@ const RATE: u64 = 100 * MBIT;
 
 pub(super) fn case() -> Case {
     let picture = milliseconds(transfer(DELAY, PICTURE, RATE));
-    new(
-        "touch",
-        "first touch of a file, at an offset",
-        steady(RATE),
-        vec![
-            Figure::time("first byte p50", 0).limit(milliseconds(DELAY)),
-            Figure::time("256 KiB p50", 1).limit(picture).at_most(76.0),
-        ],
-    )
+    Case {
+        workload: Workload {
+            name: "touch".to_owned(),
+            title: "first touch of a file, at an offset".to_owned(),
+            figures: vec![
+                Figure::time("first byte p50", 0).limit(milliseconds(DELAY)),
+                Figure::time("256 KiB p50", 1).limit(picture).at_most(76.0),
+            ],
+        },
+        run,
+        line: steady(RATE),
+        chunk_size: "10MiB",
+        others: Others::Asked,
+        runs: Runs::OneByOne,
+    }
 }
 
 /// On the line whose rate changes.
@@ -36,25 +41,7 @@ pub(super) fn changing() -> Case {
         Figure::time("first byte p50", 0),
         Figure::time("256 KiB p50", 1),
     ];
-    let title = "second line: first touch of a file, at an offset";
-    let mut case = new("line2-touch", title, CHANGING, figures);
-    case.others = Others::Direct;
-    case
-}
-
-fn new(name: &'static str, title: &str, line: Shape, figures: Vec<Figure>) -> Case {
-    Case {
-        workload: Workload {
-            name: name.to_owned(),
-            title: title.to_owned(),
-            figures,
-        },
-        run,
-        line,
-        chunk_size: "10MiB",
-        others: Others::Asked,
-        runs: Runs::OneByOne,
-    }
+    case().on_second_line(CHANGING, figures)
 }
 
 fn run(stage: &Stage) -> Result<Vec<Vec<f64>>> {
