@@ -149,6 +149,23 @@ impl Connection {
         self.fetch_in(query, 2).await
     }
 
+    /// Runs a whole transaction that survives the end of the process: a text of so many statements, of which the first one
+    /// is [`statements::SYNC_AT_CHECKPOINTS`] and one gives rows. Afterwards [`Self::end`] is to be told the outcome.
+    pub(crate) async fn fetch_at_once(
+        &mut self,
+        query: Query,
+        statements: u64,
+    ) -> Result<Vec<SqliteRow>, ChunkStoreError> {
+        self.settle().await;
+        self.counters.transactions.fetch_add(1, Ordering::Relaxed);
+        self.level = "";
+        self.in_doubt = true;
+        let rows = self.fetch_in(query.persistent(false), statements).await?;
+        self.in_doubt = false;
+        self.level = statements::SYNC_AT_CHECKPOINTS;
+        Ok(rows)
+    }
+
     /// From here on a transaction may be open.
     async fn prepare(&mut self, durability: Durability) -> Result<(), ChunkStoreError> {
         self.settle().await;

@@ -20,6 +20,12 @@ macro_rules! entry_query {
     };
 }
 
+macro_rules! entry_by_key {
+    () => {
+        entry_query!("WHERE e.origin = ?1 AND e.path = ?2 AND e.query = ?3 AND e.partition = ?4")
+    };
+}
+
 macro_rules! shape_query {
     () => {
         "SELECT entry_id, segment_size, total_len FROM cache_generations WHERE generation_id = ?1"
@@ -51,12 +57,17 @@ statements! {
     HAS_SCHEMA = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
 
     ENTRIES = entry_query!("ORDER BY e.entry_id");
-    ENTRY_BY_KEY = entry_query!(
-        "WHERE e.origin = ?1 AND e.path = ?2 AND e.query = ?3 AND e.partition = ?4"
-    );
+    ENTRY_BY_KEY = entry_by_key!();
     ENTRY_EXISTS = "SELECT 1 FROM cache_entries WHERE entry_id = ?1";
-    ADD_ENTRY = "INSERT INTO cache_entries (origin, path, query, partition, accessed_unix) \
-        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+    // Five statements in one journey to SQLite's thread, because whoever opens a new film waits for it. The pragma is
+    // the one of `SYNC_AT_CHECKPOINTS`.
+    ADD_ENTRY = concat!(
+        "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; \
+         INSERT INTO cache_entries (origin, path, query, partition, accessed_unix) \
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING; ",
+        entry_by_key!(),
+        "; COMMIT"
+    );
     PIN_ENTRY = "UPDATE cache_entries SET pinned = ?2 WHERE entry_id = ?1";
     TOUCH_ENTRY = "UPDATE cache_entries SET accessed_unix = ?2 WHERE entry_id = ?1";
     REMOVE_ENTRY = "DELETE FROM cache_entries WHERE entry_id = ?1";

@@ -177,11 +177,12 @@ impl SqliteChunkStore {
         loop {
             // Who opens a film waits for this, and what refers to the entry is committed after it: a power cut takes
             // the entry only with all of that.
-            let writer = writing.begin_exactly(Durability::ProcessCrash).await?;
-            let outcome = add_entry(writer, key, now_unix).await;
+            let writer = writing.guard.as_mut().ok_or_else(closed)?;
+            let add = by_key(statements::ADD_ENTRY, key).bind(now_unix);
+            let outcome = writer.fetch_at_once(add, 5).await;
             let outcome = writer.end(outcome).await;
             if !writing.has_more_room_after(&outcome, For::NewFiles) {
-                return outcome;
+                return rows::entry(outcome?.first().ok_or(NO_ENTRY)?);
             }
         }
     }
@@ -340,7 +341,9 @@ impl Writing<'_> {
             Durability::ProcessCrash => durability,
             Durability::PowerCut => Durability::PowerCut,
         };
-        self.begin_exactly(durability).await
+        let writer = self.guard.as_mut().ok_or_else(closed)?;
+        writer.begin(durability).await?;
+        Ok(writer)
     }
 
     /// Applies writes in a transaction that survives what the store was opened with.
@@ -348,16 +351,6 @@ impl Writing<'_> {
         let writer = self.guard.as_mut().ok_or_else(closed)?;
         let outcome = batch::apply(writer, self.store.durability, writes).await;
         writer.end(outcome).await
-    }
-
-    /// Begins a transaction that survives `durability`, whatever the store was opened with.
-    async fn begin_exactly(
-        &mut self,
-        durability: Durability,
-    ) -> Result<&mut Connection, ChunkStoreError> {
-        let writer = self.guard.as_mut().ok_or_else(closed)?;
-        writer.begin(durability).await?;
-        Ok(writer)
     }
 
     /// Whether it is worth doing again: the disk was full, and a part of the reserve has been given up. Each
@@ -373,18 +366,6 @@ impl Writing<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn add_entry(
-    writer: &mut Connection,
-    key: &CacheKey,
-    now_unix: i64,
-) -> Result<EntryRecord, ChunkStoreError> {
-    writer
-        .change(by_key(statements::ADD_ENTRY, key).bind(now_unix))
-        .await?;
-    let rows = writer.fetch(by_key(statements::ENTRY_BY_KEY, key)).await?;
-    rows::entry(rows.first().ok_or(NO_ENTRY)?)
 }
 
 async fn begin_generation(
