@@ -17,6 +17,7 @@ use crate::counters::Counters;
 use crate::driver::Command;
 use crate::error::ManagerError;
 use crate::jobs::JobBook;
+use crate::keys::Keys;
 use crate::live::{Live, Reuse};
 use crate::memory::MemoryBudget;
 use crate::options::Limits;
@@ -63,7 +64,7 @@ pub(crate) struct Inner {
     /// is given the number of an entry that is going away.
     pub(crate) entries: tokio::sync::RwLock<()>,
     /// Entries by number, for those asked for by number.
-    keys: Mutex<HashMap<EntryId, Arc<CacheKey>>>,
+    pub(crate) keys: Keys,
     next_reader: AtomicU64,
     next_source: AtomicU64,
     next_volatile: AtomicU64,
@@ -124,7 +125,7 @@ impl Inner {
             suspects: Mutex::new(HashSet::new()),
             superseded: Mutex::new(Vec::new()),
             entries: tokio::sync::RwLock::new(()),
-            keys: Mutex::new(HashMap::new()),
+            keys: Keys::default(),
             next_reader: AtomicU64::new(1),
             next_source: AtomicU64::new(1),
             next_volatile: AtomicU64::new(0),
@@ -194,28 +195,6 @@ impl Inner {
 
     pub(crate) fn jobs(&self) -> MutexGuard<'_, JobBook> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn remember_key(&self, entry: EntryId, key: Arc<CacheKey>) {
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(entry, key);
-    }
-
-    pub(crate) fn forget_key(&self, entry: EntryId) {
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&entry);
-    }
-
-    pub(crate) fn key_of(&self, entry: EntryId) -> Option<Arc<CacheKey>> {
-        self.keys
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&entry)
-            .cloned()
     }
 
     /// Every representation that is open now.
@@ -431,7 +410,15 @@ impl Inner {
         resource: &Resource,
         now: i64,
     ) -> Result<(EntryRecord, Option<Recorded>), ChunkStoreError> {
-        let mut record = self.store.ensure_entry(&resource.key, now).await?;
+        // Of a film that nobody has opened before there is nothing to look up first.
+        let known = match self.has_key(&resource.key) {
+            true => self.store.entry(&resource.key).await?,
+            false => None,
+        };
+        let mut record = match known {
+            Some(record) => record,
+            None => self.store.ensure_entry(&resource.key, now).await?,
+        };
         let is_suspect = self.suspects().contains(&record.key);
         let current = record
             .current

@@ -52,6 +52,7 @@ mod idling;
 mod inner;
 mod integrity;
 mod jobs;
+mod keys;
 mod live;
 mod manager;
 mod memory;

@@ -34,7 +34,8 @@ pub trait ChunkStore: Send + Sync + Debug + 'static {
     async fn entry(&self, key: &CacheKey) -> Result<Option<EntryRecord>, ChunkStoreError>;
 
     /// The entry with this key, made now if there is none. One that was made and of which nothing else was
-    /// written since may be taken by a power cut, its id with it: whoever opens a file waits for this.
+    /// written since may be taken by a power cut, its id with it: whoever opens a file waits for this. It waits for
+    /// other writes; who expects the entry to be there asks [`Self::entry`].
     async fn ensure_entry(
         &self,
         key: &CacheKey,

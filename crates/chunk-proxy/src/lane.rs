@@ -10,11 +10,13 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use chunk_manager::Piece;
 use chunk_ports::Put;
 use http::{Request, Response};
 use tokio::io::ReadBuf;
+use tokio::time::{Sleep, sleep};
 
 use crate::again::{Like, Memory};
 use crate::answer::{Answerer, Connection};
@@ -29,6 +31,9 @@ use crate::wire::Wire;
 const READ_SIZE: usize = 4 * 1024;
 /// How much of the requests to come is taken in while one is answered.
 const READ_AHEAD: usize = 16 * 1024;
+/// How long a head waits for the first bytes of its body, to go out with them. An origin sends them a moment after its
+/// own head, and when many wait for them each write less is time for the others.
+const TOGETHER: Duration = Duration::from_millis(1);
 
 /// Why the lane ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -265,6 +270,8 @@ struct Sending {
     chunks: Chunks,
     stage: Stage,
     is_last: bool,
+    /// Until when the head waits for the body, once it does.
+    together: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -307,6 +314,7 @@ impl Sending {
             },
             stage: if is_head { Stage::Ended } else { Stage::Body },
             is_last: written.is_last,
+            together: None,
         };
         (sending, body)
     }
@@ -321,7 +329,20 @@ impl Sending {
             chunks: Chunks::Unneeded,
             stage: Stage::Body,
             is_last,
+            together: None,
         }
+    }
+
+    /// Whether the head has yet to go out, with or without the first bytes of the body.
+    fn poll_head_alone(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.head_at == self.head.len() {
+            return Poll::Ready(false);
+        }
+        if self.head_at == 0 {
+            let together = self.together.get_or_insert_with(|| Box::pin(sleep(TOGETHER)));
+            ready!(together.as_mut().poll(cx));
+        }
+        Poll::Ready(true)
     }
 
     fn poll<W: Wire>(&mut self, wire: &mut W, body: &mut Body, cx: &mut Context<'_>) -> Poll<Sent> {
@@ -339,8 +360,8 @@ impl Sending {
                     }
                     Poll::Ready(Some(Err(_))) => self.stage = Stage::Broken,
                     Poll::Ready(None) => self.end(),
-                    // The head does not wait for the body.
-                    Poll::Pending if self.head_at < self.head.len() => {}
+                    // The head waits for the body no longer.
+                    Poll::Pending if ready!(self.poll_head_alone(cx)) => {}
                     Poll::Pending => {
                         let flushed = Pin::new(&mut *wire).poll_flush(cx);
                         return match flushed {

@@ -214,12 +214,7 @@ impl ChunkStore for SqliteChunkStore {
         key: &CacheKey,
         now_unix: i64,
     ) -> Result<EntryRecord, ChunkStoreError> {
-        let entry = match self.read_entry(key).await {
-            Ok(Some(entry)) => Ok(entry),
-            Ok(None) => self.add_entry(key, now_unix).await,
-            Err(error) => Err(error),
-        };
-        self.noted(entry)
+        self.noted(self.add_entry(key, now_unix).await)
     }
 
     async fn begin_generation(
