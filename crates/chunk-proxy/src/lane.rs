@@ -339,7 +339,9 @@ impl Sending {
             return Poll::Ready(false);
         }
         if self.head_at == 0 {
-            let together = self.together.get_or_insert_with(|| Box::pin(sleep(TOGETHER)));
+            let together = self
+                .together
+                .get_or_insert_with(|| Box::pin(sleep(TOGETHER)));
             ready!(together.as_mut().poll(cx));
         }
         Poll::Ready(true)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 use super::film::{Film, bytes};
 use super::player::Player;
@@ -61,6 +62,32 @@ async fn fault34_a_chunk_is_as_long_as_it_says_whatever_becomes_of_windows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_head_goes_out_with_the_first_bytes_or_soon_without_them() {
+    let moment = Duration::from_millis(1);
+    for (comes_after, waits, with_head) in
+        [(moment / 2, moment / 2, true), (10 * moment, moment, false)]
+    {
+        let film = Film::new(1000).holding_at(0);
+        let mut player = play(&film);
+        let asked = Instant::now();
+        player.ask("GET", "/f", &[]).await;
+        film.until(|film| film.readers() == 1).await;
+        let origin = film.clone();
+        tokio::spawn(async move {
+            // why: paused time.
+            tokio::time::sleep(comes_after).await;
+            origin.release(1000);
+        });
+        assert!(player.fill().await);
+        // The clock counts in whole milliseconds.
+        let waited = asked.elapsed();
+        assert!(waits <= waited && waited <= 2 * moment, "{waited:?}");
+        assert_eq!(player.unread().ends_with(&bytes(0, 1000)), with_head);
+        assert_eq!(player.answer().await.body, bytes(0, 1000));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_that_come_together_are_answered_in_turn() {
     let film = Film::new(1000);
     let mut player = play(&film);
@@ -114,7 +141,7 @@ async fn whoever_sends_no_head_in_time_is_let_go_and_each_answer_gives_new_time(
         assert_eq!(player.get("/f", &[]).await.status(), 200);
     }
     player.send("GET /f HTTP/1.1\r\n").await;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     assert!(player.is_closed().await);
     assert_eq!(began.elapsed().as_secs(), 10);
 }

@@ -117,6 +117,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Player<Io> {
         }
     }
 
+    /// What has been read and not looked at.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// The next answer's head; `None` where the connection ends instead.
     pub(super) async fn answer_head(&mut self) -> Option<Head> {
         let end = loop {
