@@ -266,7 +266,7 @@ fn is_near_the_end(at: u64, total_len: Option<u64>) -> bool {
 /// mebibyte more, until half of one has been read.
 const fn wide(read: u64) -> u64 {
     const FIRST: u64 = 4 * BLOCK_SIZE;
-    FIRST.saturating_add(read.saturating_sub(LOOK / 2).saturating_mul(3))
+    FIRST.saturating_add(read.saturating_sub(LOOK / 2).saturating_mul(2))
 }
 
 /// How much is ready where each byte costs: what keeps copies from being in a player's way, and no more.
