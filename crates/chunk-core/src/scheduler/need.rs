@@ -263,10 +263,10 @@ fn is_near_the_end(at: u64, total_len: Option<u64>) -> bool {
 /// How far before a reader of unknown rate several connections may read together, once it has read so much.
 ///
 /// Who looks at a file and leaves must not cost its origin many times what was looked at: a quarter of a
-/// mebibyte more, until half of one has been read.
+/// mebibyte more, until a whole one has been read.
 const fn wide(read: u64) -> u64 {
     const FIRST: u64 = 4 * BLOCK_SIZE;
-    FIRST.saturating_add(read.saturating_sub(LOOK / 2).saturating_mul(2))
+    FIRST.saturating_add(read.saturating_sub(LOOK).saturating_mul(3))
 }
 
 /// How much is ready where each byte costs: what keeps copies from being in a player's way, and no more.
