@@ -87,7 +87,7 @@ impl ChunkManager {
             None => {
                 let now = self.inner.clock.unix_seconds();
                 let record = self.inner.store.ensure_entry(key, now).await?;
-                self.inner.remember_key(record.id, Arc::clone(&record.key));
+                self.inner.keys.remember(record.id, Arc::clone(&record.key));
                 record
             }
         };
@@ -215,7 +215,7 @@ impl ChunkManager {
             freed += self.remove_bytes(generation).await?;
         }
         self.inner.space.pin(record.id, false);
-        self.inner.forget_key(record.id);
+        self.inner.keys.forget(record.id);
         let now = self.inner.clock.now();
         self.inner
             .timeline

@@ -223,7 +223,7 @@ async fn recover(inner: &Arc<Inner>, moved: &BTreeSet<String>) -> Result<(), Sta
     }
     let mut known = BTreeSet::new();
     for entry in &entries {
-        inner.remember_key(entry.id, Arc::clone(&entry.key));
+        inner.keys.remember(entry.id, Arc::clone(&entry.key));
         known.extend(entry.current.as_ref().map(|current| current.id));
         inner.space.found(entry);
     }
@@ -259,7 +259,7 @@ async fn recover(inner: &Arc<Inner>, moved: &BTreeSet<String>) -> Result<(), Sta
 async fn resume(inner: &Arc<Inner>) {
     let entries = inner.jobs().entries();
     for entry in entries {
-        let Some(key) = inner.key_of(entry) else {
+        let Some(key) = inner.keys.of(entry) else {
             continue;
         };
         if let Ok(live) = inner.live(&Resource::from_key(key)).await {

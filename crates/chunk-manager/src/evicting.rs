@@ -133,7 +133,7 @@ impl Inner {
     async fn take_apart(self: &Arc<Self>, item: Item, entry: EntryId) -> Result<(), ManagerError> {
         // Nobody removes the entry, or opens it, between the look at its rows and their entry in the books.
         let _settled = self.entries.write().await;
-        let record = match self.key_of(entry) {
+        let record = match self.keys.of(entry) {
             Some(key) => self.store.entry(&key).await?,
             None => None,
         };
@@ -235,7 +235,7 @@ impl Inner {
         if let Some(live) = &live {
             self.ask_again_for_lost(live);
         }
-        if let Some(key) = self.key_of(entry) {
+        if let Some(key) = self.keys.of(entry) {
             if let Some(range) = removed {
                 let now = self.clock.now();
                 self.timeline.note(now, &key, range, Happening::Evicted);

@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     /// Held shared while an entry is looked up, and alone while an unused one is removed, so that nobody
     /// is given the number of an entry that is going away.
     pub(crate) entries: tokio::sync::RwLock<()>,
-    /// Entries by number, for those asked for by number.
+    /// What entries are called, for those asked for by number, and which names there are.
     pub(crate) keys: Keys,
     next_reader: AtomicU64,
     next_source: AtomicU64,
@@ -340,7 +340,7 @@ impl Inner {
         let mut has_left = false;
         let live = match recorded {
             Ok((record, current)) => {
-                self.remember_key(record.id, Arc::clone(&record.key));
+                self.keys.remember(record.id, Arc::clone(&record.key));
                 let live = Live::new(
                     source,
                     record.id,
@@ -362,7 +362,7 @@ impl Inner {
                 tracing::warn!(key = %resource.key, %error, "the index cannot be asked; bytes are passed through");
                 self.counters.store_failing.store(true, Ordering::Relaxed);
                 let entry = self.volatile_entry();
-                self.remember_key(entry, Arc::clone(&resource.key));
+                self.keys.remember(entry, Arc::clone(&resource.key));
                 let live = Live::new(
                     source,
                     entry,
@@ -411,7 +411,7 @@ impl Inner {
         now: i64,
     ) -> Result<(EntryRecord, Option<Recorded>), ChunkStoreError> {
         // Of a film that nobody has opened before there is nothing to look up first.
-        let known = match self.has_key(&resource.key) {
+        let known = match self.keys.has(&resource.key) {
             true => self.store.entry(&resource.key).await?,
             false => None,
         };

@@ -469,7 +469,7 @@ impl ChunkManager {
     /// The open representation of an entry; loaded from the index where it is not open.
     pub(crate) async fn live_by_id(&self, entry: EntryId) -> Result<Arc<Live>, ManagerError> {
         self.inner.check_open()?;
-        let key = self.inner.key_of(entry).ok_or(ManagerError::NoSuchEntry)?;
+        let key = self.inner.keys.of(entry).ok_or(ManagerError::NoSuchEntry)?;
         if let Some(live) = self.inner.live_now(&key) {
             return Ok(live);
         }

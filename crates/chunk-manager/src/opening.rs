@@ -306,7 +306,7 @@ impl Inner {
         if is_wanted || Self::is_volatile(live.entry) {
             return;
         }
-        self.forget_key(live.entry);
+        self.keys.forget(live.entry);
         if let Err(error) = self
             .commit_now(vec![StoreWrite::RemoveEntry(live.entry)])
             .await

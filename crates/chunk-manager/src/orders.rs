@@ -366,7 +366,7 @@ impl Inner {
     }
 
     pub(crate) fn live_of_entry(&self, entry: EntryId) -> Option<Arc<Live>> {
-        self.live_now(&*self.key_of(entry)?)
+        self.live_now(&*self.keys.of(entry)?)
             .filter(|live| live.entry == entry)
     }
 

@@ -150,7 +150,8 @@ impl Connection {
     }
 
     /// Runs a whole transaction that survives the end of the process: a text of so many statements, of which the first one
-    /// is [`statements::SYNC_AT_CHECKPOINTS`] and one gives rows. Afterwards [`Self::end`] is to be told the outcome.
+    /// is [`statements::SYNC_AT_CHECKPOINTS`], one gives rows and one changes a row. Afterwards [`Self::end`] is to be told
+    /// the outcome.
     pub(crate) async fn fetch_at_once(
         &mut self,
         query: Query,
@@ -163,6 +164,7 @@ impl Connection {
         let rows = self.fetch_in(query.persistent(false), statements).await?;
         self.in_doubt = false;
         self.level = statements::SYNC_AT_CHECKPOINTS;
+        self.counters.rows.fetch_add(1, Ordering::Relaxed);
         Ok(rows)
     }
 

@@ -20,6 +20,13 @@ macro_rules! entry_query {
     };
 }
 
+// Pragmas of this kind take effect while they are compiled: run them without the statement cache.
+macro_rules! sync_at_checkpoints {
+    () => {
+        "PRAGMA synchronous = NORMAL"
+    };
+}
+
 macro_rules! entry_by_key {
     () => {
         entry_query!("WHERE e.origin = ?1 AND e.path = ?2 AND e.query = ?3 AND e.partition = ?4")
@@ -47,8 +54,7 @@ statements! {
     // Two statements in one journey to SQLite's thread.
     BEGIN_WITH_SHAPE = concat!("BEGIN IMMEDIATE; ", shape_query!());
     ROLLBACK = "ROLLBACK";
-    // Pragmas of this kind take effect while they are compiled: run them without the statement cache.
-    SYNC_AT_CHECKPOINTS = "PRAGMA synchronous = NORMAL";
+    SYNC_AT_CHECKPOINTS = sync_at_checkpoints!();
     SYNC_AT_COMMITS = "PRAGMA synchronous = FULL";
     CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)";
     CHECKPOINT_ASIDE = "PRAGMA wal_checkpoint(PASSIVE)";
@@ -59,10 +65,10 @@ statements! {
     ENTRIES = entry_query!("ORDER BY e.entry_id");
     ENTRY_BY_KEY = entry_by_key!();
     ENTRY_EXISTS = "SELECT 1 FROM cache_entries WHERE entry_id = ?1";
-    // Five statements in one journey to SQLite's thread, because whoever opens a new film waits for it. The pragma is
-    // the one of `SYNC_AT_CHECKPOINTS`.
+    // Five statements in one journey to SQLite's thread, because whoever opens a new film waits for it.
     ADD_ENTRY = concat!(
-        "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE; \
+        sync_at_checkpoints!(),
+        "; BEGIN IMMEDIATE; \
          INSERT INTO cache_entries (origin, path, query, partition, accessed_unix) \
          VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING; ",
         entry_by_key!(),

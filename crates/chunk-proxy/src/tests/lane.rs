@@ -64,9 +64,10 @@ async fn fault34_a_chunk_is_as_long_as_it_says_whatever_becomes_of_windows() {
 #[tokio::test(start_paused = true)]
 async fn a_head_goes_out_with_the_first_bytes_or_soon_without_them() {
     let moment = Duration::from_millis(1);
-    for (comes_after, waits, with_head) in
-        [(moment / 2, moment / 2, true), (10 * moment, moment, false)]
-    {
+    for (comes_after, waits, with_head) in [
+        (Duration::ZERO, Duration::ZERO, true),
+        (10 * moment, moment, false),
+    ] {
         let film = Film::new(1000).holding_at(0);
         let mut player = play(&film);
         let asked = Instant::now();
