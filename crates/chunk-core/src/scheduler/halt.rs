@@ -23,6 +23,8 @@ pub enum Claim {
     Starting,
     /// A reader of which nobody knows whether it plays.
     Unproven,
+    /// The same, while others rest so that it can show that it does.
+    Trial,
     /// A reader that takes whatever it gets.
     Copy,
     /// A reader that lets all others go first.
@@ -53,8 +55,13 @@ pub struct Rival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Halt {
-    /// It rests, so that this one has the line.
-    Rests(Rival),
+    /// It rests, so that another one has the line.
+    Rests {
+        /// Who has it.
+        rival: Rival,
+        /// When it goes on all the same; never where nobody waits for it.
+        until: Tick,
+    },
     /// All slots are taken; this is the least urgent one that has one.
     Full {
         /// How many there are.
@@ -93,9 +100,9 @@ impl Halt {
     #[must_use]
     pub const fn rival(&self) -> Option<Rival> {
         match self {
-            Self::Rests(rival) | Self::Full { last: rival, .. } | Self::Connection(rival) => {
-                Some(*rival)
-            }
+            Self::Rests { rival, .. }
+            | Self::Full { last: rival, .. }
+            | Self::Connection(rival) => Some(*rival),
             _ => None,
         }
     }

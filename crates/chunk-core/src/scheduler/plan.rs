@@ -107,9 +107,10 @@ impl Scheduler {
             if urgency.rank.is_background() {
                 // Background work leaves the line to what is critical, and begins nothing in the moments
                 // after. What is under way goes on, such as the run that opened what is to be pre-cached.
-                let is_its_turn = self.is_overdue(urgency);
+                let turn = Self::turn_of(urgency);
+                let is_its_turn = turn <= self.now;
                 if let Some(rival) = critical.filter(|_| !is_its_turn) {
-                    self.put_back_want(&want, Halt::Rests(rival));
+                    self.put_back_want(&want, Halt::Rests { rival, until: turn });
                     continue;
                 }
                 if self.config.is_metered && matches!(urgency.rank, Rank::Medium | Rank::Low) {
@@ -131,7 +132,7 @@ impl Scheduler {
             }
             if let Some((until, rival)) = self.rests_until(&want, &resting) {
                 self.rests_until = self.rests_until.min(until);
-                self.put_back_want(&want, Halt::Rests(rival));
+                self.put_back_want(&want, Halt::Rests { rival, until });
                 continue;
             }
             if urgency.rank > Rank::High && is_full {

@@ -13,7 +13,7 @@ use core::time::Duration;
 
 use super::need::{Rank, Urgency};
 use super::wants::Want;
-use super::{OriginId, Rival, Scheduler};
+use super::{Claim, OriginId, Rival, Scheduler};
 use crate::Tick;
 
 /// For whom others rest.
@@ -153,7 +153,10 @@ impl Scheduler {
             let mut wants = wants.iter();
             resting.lines.entry(origin).or_default().tried = wants
                 .find(|want| want.reader == Some(candidate))
-                .map(Want::rival);
+                .map(|want| Rival {
+                    claim: Claim::Trial,
+                    ..want.rival()
+                });
         }
         for (origin, line) in self.lines.iter_mut() {
             let on = resting.lines.entry(origin).or_default();
@@ -200,9 +203,16 @@ impl Scheduler {
         (until > self.now).then_some((until, rival))
     }
 
+    /// When it is the turn of one that rests; never for who takes none.
+    pub(super) const fn turn_of(urgency: Urgency) -> Tick {
+        match urgency.rank {
+            Rank::Unproven | Rank::Bulk | Rank::Yielding => urgency.deadline,
+            _ => Tick::NEVER,
+        }
+    }
+
     /// Whether it is the turn of one that rests.
     pub(super) fn is_overdue(&self, urgency: Urgency) -> bool {
-        let takes_turns = matches!(urgency.rank, Rank::Unproven | Rank::Bulk | Rank::Yielding);
-        takes_turns && urgency.deadline <= self.now
+        Self::turn_of(urgency) <= self.now
     }
 }

@@ -8,7 +8,7 @@ use super::plan::Slot;
 use super::run::{Phase, Run};
 use super::{Action, Halt, Rival, RunId, Scheduler};
 use crate::block::block_end;
-use crate::{BLOCK_SIZE, ByteRange};
+use crate::{BLOCK_SIZE, ByteRange, Tick};
 
 impl Scheduler {
     /// Holds or ends the runs that got no slot.
@@ -54,7 +54,10 @@ impl Scheduler {
             } else if self.is_nearly_done(run) && !is_contended {
                 self.shorten_to_block(id, put_back.unwrap_or(Halt::Unwanted));
             } else {
-                let halt = put_back.or(kept_waiting.map(Halt::Rests));
+                let halt = put_back.or(kept_waiting.map(|rival| Halt::Rests {
+                    rival,
+                    until: Tick::NEVER,
+                }));
                 self.abort(id, halt.unwrap_or(Halt::Unwanted));
             }
         }

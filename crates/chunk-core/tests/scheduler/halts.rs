@@ -43,7 +43,7 @@ fn a_copy_is_told_for_which_player_it_rests_and_so_is_its_run() {
     assert_eq!(in_flight(&world), [1]);
     let halt = halt_of(&world, 9).unwrap();
     let rival = halt.rival().unwrap();
-    assert!(matches!(halt, Halt::Rests(_)), "{halt:?}");
+    assert!(matches!(halt, Halt::Rests { .. }), "{halt:?}");
     assert_eq!(
         (rival.source, rival.reader, rival.at, rival.level),
         (source(1), Some(reader(1)), Some(0), Priority::Critical)
@@ -97,8 +97,12 @@ fn who_has_to_rest_for_a_trial_is_told_for_whose() {
     let rival = halt.rival().unwrap();
     assert_eq!(
         (rival.reader, rival.claim),
-        (Some(reader(2)), Claim::Unproven)
+        (Some(reader(2)), Claim::Trial)
     );
+    let Halt::Rests { until, .. } = halt else {
+        panic!("{halt:?}")
+    };
+    assert!(until < Tick::NEVER, "it has its turn");
 }
 
 #[test]
@@ -114,7 +118,7 @@ fn a_request_is_told_what_it_waits_for() {
         let one = why(&world, offset).unwrap();
         let rival = one.halt.rival().unwrap();
         assert_eq!((one.reader, rival.reader), (None, Some(reader(1))));
-        assert!(matches!(one.halt, Halt::Rests(_)), "{one:?}");
+        assert!(matches!(one.halt, Halt::Rests { .. }), "{one:?}");
     }
     assert_eq!(why(&world, 2 * MIB), None, "nobody wants it");
     world.leave(1);

@@ -73,7 +73,13 @@ impl Delay {
 impl fmt::Display for Delay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.halt {
-            Halt::Rests(rival) => write!(f, "{} goes first", self.who(rival)),
+            Halt::Rests { rival, until } => {
+                write!(f, "{} goes first", self.who(rival))?;
+                if *until == Tick::NEVER {
+                    return Ok(());
+                }
+                write!(f, ", for {} ms more at most", self.time_to(*until).as_millis())
+            }
             Halt::Full { slots: 1, last } => write!(f, "the only slot has {}", self.who(last)),
             Halt::Full { slots, last } => {
                 write!(f, "all {slots} slots are taken, the last by {}", self.who(last))
@@ -138,6 +144,7 @@ impl fmt::Display for Who<'_> {
             }
             Claim::Starting => f.write_str(", at its beginning or after a seek")?,
             Claim::Unproven => f.write_str(", of unknown rate")?,
+            Claim::Trial => f.write_str(", of unknown rate, which is to show whether it plays")?,
             Claim::Copy => f.write_str(", which takes all it gets")?,
             Claim::Yielding => f.write_str(", which yields to all others")?,
             _ => {}
