@@ -101,6 +101,29 @@ fn a_player_that_comes_shortly_after_a_copy_shows_that_it_plays() {
     }
 }
 
+/// The same where the line is another one every second, now and then no faster than the film.
+#[test]
+fn a_player_beside_a_copy_shows_that_it_plays_on_a_line_that_changes() {
+    for seed in 0..20_u64 {
+        let mut draw = seed;
+        let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, FILM), 1);
+        simulation.add_copy(LEN);
+        simulation.run(Duration::from_secs(1));
+        let player = Player::new(FILM).with_buffer(Duration::from_millis(2_500));
+        simulation.add_player(LEN, player);
+        let mut report = Report::default();
+        for _ in 0..60 {
+            // Knuth's generator.
+            draw = draw
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            simulation.set_rate(FILM + (draw >> 33) % (FILM * 6 / 10));
+            report = simulation.run(Duration::from_secs(1));
+        }
+        assert_eq!(report.stalls, 0, "{seed}: {report:?}");
+    }
+}
+
 /// How long a player stands still beside somebody who comes that much later, on 10.4 Mbit/s; its rate is shown by pauses.
 fn stalled_by_who_comes(later: u64, come: impl FnOnce(&mut Simulation)) -> Report {
     let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, 1_300_000), 1);

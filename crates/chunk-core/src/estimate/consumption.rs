@@ -123,6 +123,12 @@ impl ConsumptionRate {
         bytes_per_second(self.sum_bytes, self.sum_nanos)
     }
 
+    /// Whether the reader has paused since it began or sought last: it may turn out to be a player.
+    #[must_use]
+    pub const fn has_paused(&self) -> bool {
+        self.cycle_start.is_some() && !self.is_filling
+    }
+
     /// Whether the reader has taken so much without a pause that it is a copy rather than a player.
     #[must_use]
     pub const fn is_greedy(&self) -> bool {

@@ -43,8 +43,11 @@ struct Trial {
 }
 
 impl Trial {
-    const fn end(&self) -> u64 {
-        self.from.saturating_add(self.length)
+    /// Who has paused once may well be a player, and has half as long again to show it: a line that is hardly faster
+    /// than its film lets it pause rarely.
+    const fn end(&self, has_paused: bool) -> u64 {
+        let more = if has_paused { self.length / 2 } else { 0 };
+        self.from.saturating_add(self.length).saturating_add(more)
     }
 }
 
@@ -166,7 +169,7 @@ impl Scheduler {
             .as_ref()
             .is_some_and(|reader| reader.rate().is_some());
         let goes_on = current.zip(reader).is_some_and(|(trial, reader)| {
-            reader.is_tried = reader.since_seek >= trial.end();
+            reader.is_tried = reader.since_seek >= trial.end(reader.consumption.has_paused());
             reader.sought_at == trial.of.0 && !reader.is_tried
         });
         let trials = &mut self.lines.get_mut(origin)?.trials;
@@ -180,7 +183,7 @@ impl Scheduler {
         }
         let is_half_over = |trial: Trial| {
             let of = untried().find(|one| one.key() == trial.of);
-            of.is_some_and(|one| one.taken.saturating_add(trial.length / 2) >= trial.end())
+            of.is_some_and(|one| one.taken.saturating_add(trial.length / 2) >= trial.end(false))
         };
         if let Some(best) = best
             && trials

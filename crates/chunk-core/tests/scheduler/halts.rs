@@ -95,10 +95,7 @@ fn who_has_to_rest_for_a_trial_is_told_for_whose() {
     }
     let halt = halt.unwrap();
     let rival = halt.rival().unwrap();
-    assert_eq!(
-        (rival.reader, rival.claim),
-        (Some(reader(2)), Claim::Trial)
-    );
+    assert_eq!((rival.reader, rival.claim), (Some(reader(2)), Claim::Trial));
     let Halt::Rests { until, .. } = halt else {
         panic!("{halt:?}")
     };

@@ -229,6 +229,34 @@ fn where_an_even_share_is_too_little_the_last_one_may_show_that_it_plays() {
     );
 }
 
+/// What the last one that came has when the other one's trial begins; if so, it pauses once before.
+fn trial_ends_at(has_paused: bool) -> u64 {
+    let mut world = two_of_unknown_rate();
+    for _ in 0..100 {
+        bring_both_some(&mut world);
+    }
+    if has_paused {
+        world.take(2, 0, PAUSE);
+    }
+    for _ in 0..1_000 {
+        let before = world.present_of(2);
+        // The other one has more than its turn.
+        let got = (0..60).map(|_| bring_both_some(&mut world)[1]).sum::<u64>();
+        if got > 2 * MIB {
+            return before;
+        }
+    }
+    panic!("it has the line for ever");
+}
+
+#[test]
+fn who_has_paused_in_its_trial_has_longer_to_pause_again() {
+    let (once, never) = (trial_ends_at(true), trial_ends_at(false));
+    // Half of what the line brings in eleven seconds.
+    assert!(once > never + 6 * MIB, "{once} {never}");
+    assert!(once < never + 9 * MIB, "{once} {never}");
+}
+
 #[test]
 fn a_player_that_leaves_unread_what_is_there_has_been_paused() {
     // That nothing comes for so long is no reason to ask again.
