@@ -64,7 +64,8 @@ impl Layout {
         let name = segment_name(key);
         let open = |access: OFlags| {
             let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            found(rustix::fs::openat(&folder, &name, flags, Mode::empty()))
+            let file = found(rustix::fs::openat(&folder, &name, flags, Mode::empty()))?;
+            Ok(file.map(untouched_by_reading))
         };
         match open(OFlags::RDWR) {
             Ok(file) => Ok(file.map(|file| Opened::Writable(file.into()))),
@@ -83,7 +84,7 @@ impl Layout {
         loop {
             let folder = self.make_generation_folder(key.generation);
             match folder.and_then(|folder| rustix::fs::openat(folder, &name, flags, FILE_MODE)) {
-                Ok(file) => return Ok(file.into()),
+                Ok(file) => return Ok(untouched_by_reading(file).into()),
                 Err(Errno::NOENT) if attempts < MAKE_ATTEMPTS => attempts += 1,
                 Err(error) => return Err(error.into()),
             }
@@ -232,6 +233,15 @@ fn is_folder(parent: &OwnedFd, name: &CStr, listed: FileType) -> Result<bool, Er
 
 fn is_dots(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
+}
+
+/// The first read after a write would set the time of the last access. That takes a place in the file system's journal,
+/// for which whoever serves would wait while flushes and removals fill it; and nobody asks for that time.
+fn untouched_by_reading(file: OwnedFd) -> OwnedFd {
+    #[cfg(target_os = "linux")]
+    // Only its owner may; for all others it stays as it is.
+    let _ = rustix::fs::fcntl_setfl(&file, OFlags::NOATIME);
+    file
 }
 
 /// Turns "no such file" into `None`.

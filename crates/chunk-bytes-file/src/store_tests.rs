@@ -32,6 +32,29 @@ fn text() -> Vec<Bytes> {
     vec![Bytes::from_static(b"text")]
 }
 
+/// Where the file system keeps such times at all.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn reading_leaves_the_time_of_the_last_access_alone() {
+    use std::time::{Duration, SystemTime};
+
+    let (store, folder) = store(4);
+    store.write(KEY, 0, text()).await.unwrap();
+    let file = File::options()
+        .write(true)
+        .open(folder.path().join("01/1/0-0.seg"))
+        .unwrap();
+    let accessed = || file.metadata().unwrap().accessed().unwrap();
+    // Longer ago than the last write, which has the kernel set it at the next read.
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let times = std::fs::FileTimes::new().set_accessed(long_ago);
+    file.set_times(times).unwrap();
+    assert_eq!(accessed(), long_ago);
+    let read = store.read(KEY, 0, 4).await.unwrap().unwrap();
+    assert_eq!(&read[..], b"text");
+    assert_eq!(accessed(), long_ago);
+}
+
 #[tokio::test]
 async fn fault15_a_write_without_room_is_full() {
     let (store, _folder) = store(4);
