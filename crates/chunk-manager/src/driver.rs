@@ -171,6 +171,7 @@ impl Driver {
     /// Takes in one command; gives back whom to tell once everything is shut down.
     fn take_in(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
         match command {
+            Command::Input(Input::Supplied { source, range }) => self.supplied(source, range),
             Command::Input(input) => self.handle(input),
             Command::Opened { live, input } => {
                 self.idle.insert(live.source, self.inner.clock.now() + IDLE);
@@ -327,6 +328,18 @@ impl Driver {
             run,
             bytes: range.len(),
         });
+        self.lost_again(live, range);
+    }
+
+    /// The same of bytes that came by other means than a run.
+    fn supplied(&mut self, source: SourceId, range: ByteRange) {
+        self.handle(Input::Supplied { source, range });
+        if let Some(live) = self.lives.get(&source).cloned() {
+            self.lost_again(&live, range);
+        }
+    }
+
+    fn lost_again(&mut self, live: &Live, range: ByteRange) {
         let lost: Vec<ByteRange> = live.lock().readable.gaps(range).collect();
         for range in lost {
             self.handle(Input::Forgotten {

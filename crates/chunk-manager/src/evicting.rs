@@ -177,11 +177,25 @@ impl Inner {
         let mut keys: BTreeSet<SegmentKey> = BTreeSet::new();
         let mut former = Vec::new();
         let mut removed = None;
-        if let Some(live) = &live {
+        if live.is_some() {
             settled = None;
+        }
+        // What is written once the segment has been forgotten is recorded after its row is gone, not before: the row
+        // that goes would be that of the new bytes.
+        let alone = self.recording.lock().await;
+        if let Some(live) = &live {
             // A write that is under way ends first, or its bytes would stay when the others go. Later ones go
             // to the next epoch.
             let _still = live.writing.write().await;
+            let item = Item::Segment {
+                entry,
+                generation,
+                segment,
+            };
+            // That may have taken a while, and somebody may have come to read it.
+            if self.played().is_reading(item) {
+                return Ok(0);
+            }
             {
                 let mut state = live.lock();
                 let size = state.meta.as_ref().map_or(0, |meta| meta.segment_size);
@@ -213,21 +227,19 @@ impl Inner {
             segment,
             epoch,
         }));
-        {
-            let _alone = self.recording.lock().await;
-            let remove = StoreWrite::RemoveSegments {
-                generation,
-                segments: vec![segment],
-            };
-            if let Err(error) = self.commit_now(vec![remove]).await {
-                // The row must still go; its bytes stay, and count, until then.
-                if let Some(live) = &live {
-                    live.shrink(segment, former);
-                    self.dirty.mark(live);
-                }
-                return Err(error.into());
+        let remove = StoreWrite::RemoveSegments {
+            generation,
+            segments: vec![segment],
+        };
+        if let Err(error) = self.commit_now(vec![remove]).await {
+            // The row must still go; its bytes stay, and count, until then.
+            if let Some(live) = &live {
+                live.shrink(segment, former);
+                self.dirty.mark(live);
             }
+            return Err(error.into());
         }
+        drop(alone);
         let keys: Vec<SegmentKey> = keys.into_iter().collect();
         self.bytes.remove(keys.clone()).await?;
         let bytes = self.space.removed(entry, &keys);

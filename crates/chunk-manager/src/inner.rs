@@ -51,7 +51,7 @@ pub(crate) struct Inner {
     pub(crate) space: Space,
     pub(crate) dirty: Dirty,
     /// Held while rows are built and committed, and while they are removed: an older row must neither
-    /// replace a newer one nor come back.
+    /// replace a newer one nor come back. Taken after `entries` and before a file's `writing`.
     pub(crate) recording: tokio::sync::Mutex<()>,
     pub(crate) jobs: Mutex<JobBook>,
     pub(crate) is_closed: AtomicBool,

@@ -352,7 +352,8 @@ impl Live {
     /// Notes that bytes are in the byte store; drops from memory what need not stay.
     ///
     /// `None`, and nothing happens, where the segment's epoch has changed since the write began; else
-    /// whether bytes became readable by it that memory had dropped meanwhile.
+    /// whether bytes became readable by it that memory had dropped meanwhile. Those who have begun to wait for these
+    /// since are woken: nobody else brings them.
     pub(crate) fn stored(
         &self,
         range: ByteRange,
@@ -360,21 +361,27 @@ impl Live {
         epoch: u32,
         keep: bool,
     ) -> Option<bool> {
-        let mut state = self.lock();
-        if state.epoch(segment) != epoch {
-            return None;
-        }
-        let is_regained = state.readable.insert(range) > 0;
-        state.stored.insert(range);
-        state.trusted.insert(range);
-        state.tail.stored(range);
-        state.tail.trim_stored(if keep { KEPT } else { 0 });
-        state.caching = match state.caching {
-            Caching::Never => Caching::Never,
-            Caching::On | Caching::Failing { .. } => Caching::On,
-        };
-        state.note_pending(range);
-        Some(is_regained)
+        change(&self.state, |state| {
+            if state.epoch(segment) != epoch {
+                return (None, Vec::new());
+            }
+            let is_regained = state.readable.insert(range) > 0;
+            state.stored.insert(range);
+            state.trusted.insert(range);
+            state.tail.stored(range);
+            state.tail.trim_stored(if keep { KEPT } else { 0 });
+            state.caching = match state.caching {
+                Caching::Never => Caching::Never,
+                Caching::On | Caching::Failing { .. } => Caching::On,
+            };
+            state.note_pending(range);
+            let woken = if is_regained {
+                state.waiters.of(range, None)
+            } else {
+                Vec::new()
+            };
+            (Some(is_regained), woken)
+        })
     }
 
     /// Drops from memory what is stored.
@@ -552,3 +559,7 @@ impl Live {
         self.lock().failures
     }
 }
+
+#[cfg(test)]
+#[path = "live/stored_tests.rs"]
+mod stored_tests;

@@ -371,8 +371,8 @@ impl Inner {
             .into_iter()
             .filter(|live| live.generation_now() == Some(generation))
             .collect();
-        let _still = join_all(former.iter().map(|live| live.writing.write())).await;
         let _alone = self.recording.lock().await;
+        let _still = join_all(former.iter().map(|live| live.writing.write())).await;
         self.commit_now(vec![StoreWrite::RemoveGeneration(generation)])
             .await?;
         self.bytes.remove_generation(generation).await?;

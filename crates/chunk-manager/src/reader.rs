@@ -416,13 +416,13 @@ impl ChunkReader {
         let max = usize::try_from(room).unwrap_or(usize::MAX).min(most);
         // Before the look at what is trusted, and before the read.
         self.rest_since = self.live.distrusts();
-        let generation = self.live.generation_now();
         let live = Arc::clone(&self.live);
         let (position, is_waiting) = (self.position, self.waiting_since.is_some());
         let seen = &mut self.seen_failures;
         let mut brought_at = None;
         let look = live.poll_for(&mut self.token, cx.waker(), |state, token| {
-            let found = state.find(position, max, generation);
+            // Under the lock: what is stored is found by the number it was stored under.
+            let found = state.find(position, max, live.generation_now());
             if !matches!(found, Found::Missing) {
                 brought_at = state.waiters.brought_at(token);
                 return Look::Done(Ok(found));
