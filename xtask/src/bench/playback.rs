@@ -16,6 +16,7 @@ mod workload;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Barrier;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -162,10 +163,16 @@ fn measure(case: &Case, subjects: &[Subject], runs: u64, folder: &Path) -> Resul
     if case.others == Others::Direct {
         subjects.extend(Subject::find(Kind::Direct));
     }
+    let at_once = match case.runs {
+        Runs::OneByOne => 1,
+        Runs::AtOnce => subjects.len() * usize::try_from(runs)?,
+    };
+    let ready = Barrier::new(at_once);
     let column = |subject: &Subject| {
         let name = subject.kind.name();
         let folder = folder.join(&case.workload.name).join(name);
-        let samples = all_runs(case, subject, runs, &folder).map_err(|error| format!("{error:#}"));
+        let samples = all_runs(case, subject, runs, &folder, &ready);
+        let samples = samples.map_err(|error| format!("{error:#}"));
         if let Err(error) = &samples {
             println!("{name} fails at `{}`: {error}", case.workload.name);
         }
@@ -187,7 +194,13 @@ fn measure(case: &Case, subjects: &[Subject], runs: u64, folder: &Path) -> Resul
 }
 
 /// The samples of all runs, figure by figure.
-fn all_runs(case: &Case, subject: &Subject, runs: u64, folder: &Path) -> Result<Vec<Vec<f64>>> {
+fn all_runs(
+    case: &Case,
+    subject: &Subject,
+    runs: u64,
+    folder: &Path,
+    ready: &Barrier,
+) -> Result<Vec<Vec<f64>>> {
     let one = |number: u64| {
         let stage = Stage {
             subject,
@@ -195,6 +208,7 @@ fn all_runs(case: &Case, subject: &Subject, runs: u64, folder: &Path) -> Result<
             number,
             line: case.line,
             chunk_size: case.chunk_size,
+            ready,
         };
         let samples = (case.run)(&stage)?;
         // Whole films lie there, once per run.

@@ -8,6 +8,7 @@ mod tight;
 mod touch;
 
 use std::path::PathBuf;
+use std::sync::Barrier;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -56,16 +57,26 @@ pub(super) struct Stage<'a> {
     pub(super) number: u64,
     pub(super) line: Shape,
     pub(super) chunk_size: &'static str,
+    /// For those that run beside it.
+    pub(super) ready: &'a Barrier,
 }
 
 impl Stage<'_> {
-    /// Starts the origin and the cache in front of it.
+    /// Starts the origin and the cache in front of it, and waits for those that are measured at the same time: some
+    /// caches take all of a processor to start.
     fn begin(&self, length: u64, names: &[String]) -> Result<(Link, Serving)> {
+        let started = self.start(length, names);
+        self.ready.wait();
+        let (link, serving) = started?;
+        link.begin();
+        Ok((link, serving))
+    }
+
+    fn start(&self, length: u64, names: &[String]) -> Result<(Link, Serving)> {
         let link = Link::start(self.line, length, names)?;
         let serving = self
             .subject
             .serve(link.address, &self.folder, self.chunk_size)?;
-        link.begin();
         Ok((link, serving))
     }
 }
