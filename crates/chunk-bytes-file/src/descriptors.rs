@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chunk_core::GenerationId;
 use chunk_ports::SegmentKey;
+use foldhash::fast::RandomState;
 
 use crate::segment::Segment;
 
@@ -22,7 +23,8 @@ pub(crate) struct Descriptors {
 
 #[derive(Debug, Default)]
 struct Table {
-    open: HashMap<SegmentKey, Held>,
+    /// Looked at for every piece that is sent; nobody from outside chooses its keys.
+    open: HashMap<SegmentKey, Held, RandomState>,
     /// Counts uses, as a clock for the order of use.
     uses: u64,
     /// Counts removals: a file that was opened before a removal may be the one removed.
@@ -95,7 +97,8 @@ impl Descriptors {
             if table.open.len() < self.most.get() {
                 break Room::Free;
             }
-            // Handles are made under the lock alone, so that a count of one means that nobody else has it.
+            // Handles to write with are made under the lock alone, so that a count of one means that nobody has one. A
+            // window that comes to send just then keeps the file open until it has.
             let idle = table
                 .open
                 .values()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use chunk_ports::{Put, SegmentKey, Window};
 
@@ -18,6 +18,8 @@ const MOST: usize = 2 * 1024 * 1024;
 pub(crate) struct FileWindow {
     store: Arc<Shared>,
     key: SegmentKey,
+    /// The file that was looked at, for as long as others keep it open.
+    looked_at: Weak<Segment>,
     offset: u64,
     len: usize,
 }
@@ -35,6 +37,7 @@ impl FileWindow {
         let window = Self {
             store: Arc::clone(store),
             key,
+            looked_at: Arc::downgrade(&segment),
             offset,
             len,
         };
@@ -62,7 +65,8 @@ impl Window for FileWindow {
 
     /// A file that somebody has cut short gives no bytes, where a mapping of it would end the process.
     fn put(&self, socket: BorrowedFd<'_>, from: usize) -> io::Result<Put> {
-        let Some(segment) = self.store.descriptors.find(self.key) else {
+        let open = self.looked_at.upgrade();
+        let Some(segment) = open.or_else(|| self.store.descriptors.find(self.key)) else {
             return Ok(Put::Absent);
         };
         // The beginning was looked at a moment ago; the rest waited for the socket, perhaps for long.

@@ -175,7 +175,9 @@ impl SpaceLedger {
         bytes > self.cap || on_disk
     }
 
-    fn missing_for(&self, bytes: u64) -> u64 {
+    /// How many bytes to evict before a reservation of `bytes` succeeds.
+    #[must_use]
+    pub fn missing_for(&self, bytes: u64) -> u64 {
         // Sums of up to three offsets, hence the wider type.
         let promised = u128::from(self.reserved) + u128::from(bytes);
         let over_cap = (u128::from(self.used) + promised).saturating_sub(self.cap.into());

@@ -36,30 +36,29 @@ impl Inner {
     /// Evicts what is above cap or floor, as far as it may go.
     pub(crate) async fn evict_excess(self: &Arc<Self>) {
         self.observe_free_space().await;
-        let excess = self.space.excess();
-        if excess > 0
-            && let Err(error) = self.make_room(excess, None).await
+        if self.space.missing_for(0) > 0
+            && let Err(error) = self.make_room(0, None).await
         {
             tracing::warn!(%error, "nothing could be evicted");
         }
     }
 
-    /// Evicts until at least `missing` bytes are free or nothing is left to evict; returns how many went.
+    /// Evicts until there is room for `wanted` bytes more, or nothing is left to evict; returns whether there is.
     ///
-    /// Where the room is for the entry `by`, what orders have brought may have to stay.
+    /// What is missing is looked at anew before each step: of many who are short of the same room, the first makes it for
+    /// all. Where the room is for the entry `by`, what orders have brought may have to stay.
     pub(crate) async fn make_room(
         self: &Arc<Self>,
-        missing: u64,
+        wanted: u64,
         by: Option<EntryId>,
-    ) -> Result<u64, ManagerError> {
+    ) -> Result<bool, ManagerError> {
         let Ok(_permit) = self.space.evicting.acquire().await else {
-            return Ok(0);
+            return Ok(false);
         };
         let spared = self.spared(by);
-        let mut freed = 0;
-        while freed < missing {
+        while self.space.missing_for(wanted) > 0 {
             let Some(item) = self.next_victim(&spared) else {
-                break;
+                return Ok(false);
             };
             match item {
                 Item::Entry { entry, .. } => self.take_apart(item, entry).await?,
@@ -67,13 +66,13 @@ impl Inner {
                     entry,
                     generation,
                     segment,
-                } => freed += self.evict_segment(entry, generation, segment).await?,
+                } => {
+                    let freed = self.evict_segment(entry, generation, segment).await?;
+                    add(&self.counters.evicted_bytes, freed);
+                }
             }
         }
-        if freed > 0 {
-            add(&self.counters.evicted_bytes, freed);
-        }
-        Ok(freed)
+        Ok(true)
     }
 
     /// The segment used least recently that is neither pinned nor being read, and of none of the entries

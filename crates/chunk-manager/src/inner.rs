@@ -30,7 +30,11 @@ use crate::timeline::{Happening, Ring};
 use crate::timely::LOOK_UP;
 
 /// The live representation of each key, one at a time; the cell makes loading it happen once.
-pub(crate) type Registry = HashMap<Arc<CacheKey>, Arc<OnceCell<Arc<Live>>>>;
+///
+/// It is looked at for every request, so that its hash is a fast one; that has a seed of its own in each process, and
+/// what is in here is only what is open.
+pub(crate) type Registry =
+    HashMap<Arc<CacheKey>, Arc<OnceCell<Arc<Live>>>, foldhash::quality::RandomState>;
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn ChunkStore>,
@@ -121,7 +125,7 @@ impl Inner {
             recording: tokio::sync::Mutex::new(()),
             jobs: Mutex::new(JobBook::default()),
             is_closed: AtomicBool::new(false),
-            registry: Mutex::new(HashMap::new()),
+            registry: Mutex::default(),
             suspects: Mutex::new(HashSet::new()),
             superseded: Mutex::new(Vec::new()),
             entries: tokio::sync::RwLock::new(()),

@@ -172,7 +172,9 @@ impl Inner {
         let Some(entry) = self.any_refused() else {
             return;
         };
-        match self.make_room(BATCH, Some(entry)).await {
+        // More than the books promise: that was not to be had.
+        let wanted = self.space.lock().ledger.room().saturating_add(BATCH);
+        match self.make_room(wanted, Some(entry)).await {
             // Where nothing was to be evicted, others had the room reserved.
             Ok(_) => self.space.change(),
             Err(error) => tracing::warn!(%error, "nothing could be evicted for an order"),

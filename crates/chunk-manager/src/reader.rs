@@ -238,7 +238,9 @@ impl ChunkReader {
 
     /// Reading will stop at `end`, exclusive.
     pub fn set_end(&mut self, end: u64) {
-        self.end = Some(end);
+        if self.end.replace(end) == Some(end) {
+            return;
+        }
         self.rest
             .truncate(usize::try_from(end.saturating_sub(self.position)).unwrap_or(usize::MAX));
         if !self.is_scheduled {
@@ -489,12 +491,11 @@ impl ChunkReader {
     }
 
     fn note_found(&mut self, brought_at: Option<Priority>) {
-        let now = self.inner.clock.now();
         self.end_wait(true);
         self.is_fresh = false;
         self.is_hit = self.waiting_since.is_none();
         if let Some(since) = self.waiting_since.take() {
-            let waited = now.since(since);
+            let waited = self.inner.clock.now().since(since);
             if std::mem::take(&mut self.is_stall) && waited > STALL {
                 self.inner.counters.stalled(waited, brought_at);
             }
@@ -508,7 +509,7 @@ impl ChunkReader {
             add(&self.inner.counters.hits, 1);
             // The bytes were there; the time since the last ones were handed out was the caller's.
             if let Some(served_at) = self.served_at {
-                let idle = now.since(served_at);
+                let idle = self.inner.clock.now().since(served_at);
                 if idle >= SHORTEST_IDLE {
                     self.idle += idle;
                 }

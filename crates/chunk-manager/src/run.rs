@@ -102,15 +102,32 @@ pub(crate) struct RunTask {
     pub(crate) end: Option<u64>,
 }
 
+/// The end of a run, told when it is dropped: a fetcher that panics must not keep a slot for ever.
+struct End<'a> {
+    task: &'a RunTask,
+    result: Result<(), FetchError>,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let task = self.task;
+        drop(task.inner.commands.send(Command::RunEnded {
+            run: task.run,
+            live: Arc::clone(&task.live),
+            result: std::mem::replace(&mut self.result, Ok(())),
+        }));
+    }
+}
+
 impl RunTask {
     pub(crate) async fn carry_out(self) {
         let mut writer = Writer::new(Arc::clone(&self.inner), Arc::clone(&self.live));
-        let result = self.transfer(&mut writer).await;
-        drop(self.inner.commands.send(Command::RunEnded {
-            run: self.run,
-            live: Arc::clone(&self.live),
-            result,
-        }));
+        let mut end = End {
+            task: &self,
+            result: Err(FetchError::Interrupted("its task ended".into())),
+        };
+        end.result = self.transfer(&mut writer).await;
+        drop(end);
         // The connection and the slot are free; what waits for a slow index keeps neither.
         writer.finish().await;
     }

@@ -115,12 +115,10 @@ impl Reservation {
                     return true;
                 }
                 Err(shortfall) if shortfall.is_hopeless => return false,
-                Err(shortfall) => {
-                    match inner.make_room(shortfall.missing, Some(self.entry)).await {
-                        Ok(freed) if freed > 0 => {}
-                        Ok(_) | Err(_) => return false,
-                    }
-                }
+                Err(_) => match inner.make_room(bytes, Some(self.entry)).await {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return false,
+                },
             }
         }
         false
@@ -536,9 +534,9 @@ impl Space {
         self.lock().ledger.used()
     }
 
-    /// How much is to be freed so that cap and floor hold again.
-    pub(crate) fn excess(&self) -> u64 {
-        self.lock().ledger.excess()
+    /// How many bytes to evict before there is room for `bytes` more.
+    pub(crate) fn missing_for(&self, bytes: u64) -> u64 {
+        self.lock().ledger.missing_for(bytes)
     }
 }
 

@@ -158,6 +158,62 @@ async fn the_cap_holds_for_many_files_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_who_are_short_of_the_same_room_evict_for_all_of_them_once() {
+    const SMALL: u64 = 100_000;
+    let room = room(6 * MIB, None);
+    let names: Vec<String> = (0..8).map(|number| format!("small-{number}")).collect();
+    for name in &names {
+        room.setup.world.put(OriginObject::new(name, SMALL));
+    }
+    let manager = room.start().await;
+    play(&manager, FILM, 0, None).await;
+    settle().await;
+    let full = manager.statistics().stored_bytes;
+    room.disk.takes.store(50, Ordering::Relaxed);
+    manager.set_limits(room.setup.limits.clone().with_max_size(Some(full)));
+    let mut tasks = tokio::task::JoinSet::new();
+    for name in names {
+        let manager = manager.clone();
+        tasks.spawn(async move { play(&manager, &name, 0, None).await });
+    }
+    while let Some(read) = tasks.join_next().await {
+        assert_eq!(read.unwrap(), SMALL);
+    }
+    settle().await;
+    let statistics = manager.statistics();
+    assert_eq!(statistics.evicted_bytes, MIB, "one segment is room for all");
+    assert_eq!(statistics.stored_bytes, full - MIB + 8 * SMALL);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_comes_to_read_while_its_eviction_waits_stays() {
+    let room = room(6 * MIB, None);
+    let manager = room.start().await;
+    play(&manager, FILM, 0, Some(3 * MIB)).await;
+    settle().await;
+    // A write holds up the eviction of the oldest segment that is neither head nor tail.
+    room.disk.takes.store(300, Ordering::Relaxed);
+    let first = First::Span {
+        start: 5 * MIB,
+        end: Some(5 * MIB + 128 * 1024),
+    };
+    let mut writing = manager.open(resource(FILM), first).await.unwrap();
+    read_exact(&mut writing.reader, 1, 128 * 1024).await;
+    manager.set_limits(room.setup.limits.clone().with_max_size(Some(2 * MIB)));
+    tokio::time::sleep(Duration::from_millis(100)).await; // why: virtual time, until the eviction waits
+    let first = First::Span {
+        start: MIB,
+        end: Some(2 * MIB),
+    };
+    let mut comes = manager.open(resource(FILM), first).await.unwrap();
+    read_exact(&mut comes.reader, 1, 1_000).await;
+    settle().await;
+    assert!(manager.statistics().evicted_bytes > 0, "others have gone");
+    read_exact(&mut comes.reader, 1, MIB - 1_000).await;
+    assert_eq!(room.setup.world.journal().duplicate_bytes_of(FILM), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_least_recently_used_goes_first_and_head_and_tail_outlive_the_middle() {
     let room = room(5 * MIB, Some(13 * MIB));
     for name in ["old", "new"] {

@@ -132,20 +132,9 @@ pub(crate) fn push_fields(head: &mut Vec<u8>, fields: &HeaderMap) {
     }
 }
 
-/// Writes a number; what the standard library has for that takes four times as long.
-pub(crate) fn push_decimal(head: &mut Vec<u8>, mut number: u64) {
-    // As many digits as 2⁶⁴ has.
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] += (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    head.extend_from_slice(&digits[at..]);
+/// Writes a number; what the standard library has for that takes several times as long.
+pub(crate) fn push_decimal(head: &mut Vec<u8>, number: u64) {
+    head.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn field(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,11 +20,18 @@ pub struct Disk {
     most: AtomicU64,
     /// How much fits on it; nothing is known where it is 0.
     pub size: AtomicU64,
+    /// How many milliseconds a write takes, and a removal.
+    pub takes: AtomicU64,
 }
 
 impl Disk {
     pub fn used(&self) -> u64 {
         self.held.lock().unwrap().values().map(RangeSet::len).sum()
+    }
+
+    async fn turn(&self) {
+        let takes = Duration::from_millis(self.takes.load(Ordering::Relaxed));
+        tokio::time::sleep(takes).await; // why: virtual time, that of a slow disk
     }
 
     pub fn most(&self) -> u64 {
@@ -49,6 +57,7 @@ impl ByteStore for Disk {
         offset: u64,
         data: Vec<Bytes>,
     ) -> Result<(), ByteStoreError> {
+        self.turn().await;
         let len: usize = data.iter().map(Bytes::len).sum();
         self.inner.write(key, offset, data).await?;
         let range = ByteRange::with_len(offset, len as u64).unwrap();
@@ -76,6 +85,7 @@ impl ByteStore for Disk {
     }
 
     async fn remove(&self, keys: Vec<SegmentKey>) -> Result<(), ByteStoreError> {
+        self.turn().await;
         for key in &keys {
             self.held.lock().unwrap().remove(key);
         }
