@@ -5,6 +5,7 @@
 mod client;
 mod evict;
 mod fill;
+mod pages;
 mod readers;
 mod size;
 mod soak;
