@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rustix::process::nice;
@@ -31,6 +31,8 @@ const BEHIND: i32 = 10;
 /// What the player reads at a time.
 const PIECE: u64 = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(5);
+/// Short against a pause that counts.
+const NAP: Duration = Duration::from_micros(300);
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let size = bench.size;
@@ -53,12 +55,12 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         read_whole(server, &format!("/first-{number}.mp4"), film)?;
         most = most.max(length_below(&data)?);
     }
-    let mut with = pauses(server, "second", film, &pages)?;
+    let with = pauses(server, "second", film, &pages)?;
     drop(serving);
     let roomy = bench
         .chunkd
         .serve_with(origin.address, &["--max-size", "2TiB"])?;
-    let mut without = pauses(roomy.address, "third", film, &pages)?;
+    let without = pauses(roomy.address, "third", film, &pages)?;
     empty_folder(&bench.chunkd.cache)?;
     Ok(vec![
         Row {
@@ -68,21 +70,36 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         Row {
             case: "the same: a player beside it, per 64 KiB",
             figures: vec![
-                Figure::time("p99.9", quantile(&mut with, 999), PAUSE),
+                Figure::time("p99.9", with.player, PAUSE),
                 Figure::time(
-                    "p99.9 beside the same fill with room for all of it",
-                    quantile(&mut without, 999),
+                    "a thread that only sleeps wakes late by",
+                    with.sleeper,
                     PAUSE,
                 ),
+                Figure::time(
+                    "p99.9 beside the same fill with room for all of it",
+                    without.player,
+                    PAUSE,
+                ),
+                Figure::time("the thread then", without.sleeper, PAUSE),
             ],
         },
     ])
 }
 
-/// What a player waits for what is in memory while films are being filled.
-fn pauses(server: SocketAddr, name: &str, film: u64, pages: &Pages) -> Result<Vec<Duration>> {
+/// What one in a thousand takes longer than.
+struct Pauses {
+    /// A read of what is in memory.
+    player: Duration,
+    /// Waking a thread that only sleeps: the machine's part, of which each read has two.
+    sleeper: Duration,
+}
+
+/// What a player waits for while films are being filled.
+fn pauses(server: SocketAddr, name: &str, film: u64, pages: &Pages) -> Result<Pauses> {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
+        let sleeper = scope.spawn(|| sleep_on(&is_over));
         let player = scope.spawn(|| play(server, film, pages, &is_over));
         let filled = standing_back(|| {
             (0..FILLED_BESIDE)
@@ -90,8 +107,24 @@ fn pauses(server: SocketAddr, name: &str, film: u64, pages: &Pages) -> Result<Ve
         });
         is_over.store(true, Ordering::Relaxed);
         let times = joined(player.join())?;
-        filled.and(times)
+        let mut late = joined(sleeper.join())?;
+        filled?;
+        Ok(Pauses {
+            player: quantile(&mut times?, 999),
+            sleeper: quantile(&mut late, 999),
+        })
     })
+}
+
+/// Sleeps again and again, and says how much too long.
+fn sleep_on(is_over: &AtomicBool) -> Vec<Duration> {
+    let mut late = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        thread::sleep(NAP);
+        late.push(began.elapsed().saturating_sub(NAP));
+    }
+    late
 }
 
 /// Does `work` in a thread that stands back, as do those that it begins.
