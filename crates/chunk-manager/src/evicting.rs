@@ -88,6 +88,11 @@ impl Inner {
             .find(|item| !played.is_reading(*item))
     }
 
+    /// Whether somebody has come to read it, or has pinned it, while its eviction waited for its turn.
+    fn is_spared_now(&self, item: Item) -> bool {
+        self.played().is_reading(item) || self.space.lock().pinned.contains(&item.entry())
+    }
+
     fn played(&self) -> Played {
         let mut lives = self.all_lives();
         lives.retain(|live| live.is_played());
@@ -182,17 +187,16 @@ impl Inner {
         // What is written once the segment has been forgotten is recorded after its row is gone, not before: the row
         // that goes would be that of the new bytes.
         let alone = self.recording.lock().await;
+        let item = Item::Segment {
+            entry,
+            generation,
+            segment,
+        };
         if let Some(live) = &live {
             // A write that is under way ends first, or its bytes would stay when the others go. Later ones go
             // to the next epoch.
             let _still = live.writing.write().await;
-            let item = Item::Segment {
-                entry,
-                generation,
-                segment,
-            };
-            // That may have taken a while, and somebody may have come to read it.
-            if self.played().is_reading(item) {
+            if self.is_spared_now(item) {
                 return Ok(0);
             }
             {
@@ -216,6 +220,9 @@ impl Inner {
             }
             keys.extend(self.space.files_of(generation, segment));
         } else {
+            if self.is_spared_now(item) {
+                return Ok(0);
+            }
             keys.extend(self.space.files_of(generation, segment));
             let row = self.store.segment(generation, segment).await?;
             removed = row.as_ref().map(|row| row.extent);

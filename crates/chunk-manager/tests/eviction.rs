@@ -214,6 +214,29 @@ async fn what_somebody_comes_to_read_while_its_eviction_waits_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_pinned_while_its_eviction_waits_stays() {
+    let room = room(6 * MIB, None);
+    let manager = room.start().await;
+    play(&manager, FILM, 0, Some(3 * MIB)).await;
+    settle().await;
+    // A write holds up the eviction.
+    room.disk.takes.store(300, Ordering::Relaxed);
+    let first = First::Span {
+        start: 5 * MIB,
+        end: Some(5 * MIB + 128 * 1024),
+    };
+    let mut writing = manager.open(resource(FILM), first).await.unwrap();
+    read_exact(&mut writing.reader, 1, 128 * 1024).await;
+    manager.set_limits(room.setup.limits.clone().with_max_size(Some(2 * MIB)));
+    tokio::time::sleep(Duration::from_millis(100)).await; // why: virtual time, until the eviction waits
+    manager.pin(&key(FILM), true).await.unwrap();
+    settle().await;
+    assert_eq!(manager.statistics().evicted_bytes, 0);
+    let kept = manager.entry_status(&key(FILM)).await.unwrap().unwrap();
+    assert!(kept.recorded_bytes >= 3 * MIB, "{kept:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_least_recently_used_goes_first_and_head_and_tail_outlive_the_middle() {
     let room = room(5 * MIB, Some(13 * MIB));
     for name in ["old", "new"] {
