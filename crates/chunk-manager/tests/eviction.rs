@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_core::Tick;
-use chunk_manager::{ChunkManager, First, ManagerError, Priority, TokioClock};
+use chunk_manager::{ChunkManager, First, ManagerError, Opened, Priority, TokioClock};
 use chunk_ports::{CacheEvent, ChunkStore, Clock, EventSource, Received};
 use chunk_testkit::fetcher::ScriptedFetcher;
 use chunk_testkit::origin::OriginObject;
@@ -185,13 +185,10 @@ async fn many_who_are_short_of_the_same_room_evict_for_all_of_them_once() {
     assert_eq!(statistics.stored_bytes, full - MIB + 8 * SMALL);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_somebody_comes_to_read_while_its_eviction_waits_stays() {
-    let room = room(6 * MIB, None);
-    let manager = room.start().await;
-    play(&manager, FILM, 0, Some(3 * MIB)).await;
+/// Has the oldest segment of the film that is neither head nor tail evicted, which waits for the write of another one.
+async fn evict_behind_a_write(room: &Room, manager: &ChunkManager) -> Opened {
+    play(manager, FILM, 0, Some(3 * MIB)).await;
     settle().await;
-    // A write holds up the eviction of the oldest segment that is neither head nor tail.
     room.disk.takes.store(300, Ordering::Relaxed);
     let first = First::Span {
         start: 5 * MIB,
@@ -201,6 +198,14 @@ async fn what_somebody_comes_to_read_while_its_eviction_waits_stays() {
     read_exact(&mut writing.reader, 1, 128 * 1024).await;
     manager.set_limits(room.setup.limits.clone().with_max_size(Some(2 * MIB)));
     tokio::time::sleep(Duration::from_millis(100)).await; // why: virtual time, until the eviction waits
+    writing
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_comes_to_read_while_its_eviction_waits_stays() {
+    let room = room(6 * MIB, None);
+    let manager = room.start().await;
+    let _writing = evict_behind_a_write(&room, &manager).await;
     let first = First::Span {
         start: MIB,
         end: Some(2 * MIB),
@@ -217,18 +222,7 @@ async fn what_somebody_comes_to_read_while_its_eviction_waits_stays() {
 async fn what_is_pinned_while_its_eviction_waits_stays() {
     let room = room(6 * MIB, None);
     let manager = room.start().await;
-    play(&manager, FILM, 0, Some(3 * MIB)).await;
-    settle().await;
-    // A write holds up the eviction.
-    room.disk.takes.store(300, Ordering::Relaxed);
-    let first = First::Span {
-        start: 5 * MIB,
-        end: Some(5 * MIB + 128 * 1024),
-    };
-    let mut writing = manager.open(resource(FILM), first).await.unwrap();
-    read_exact(&mut writing.reader, 1, 128 * 1024).await;
-    manager.set_limits(room.setup.limits.clone().with_max_size(Some(2 * MIB)));
-    tokio::time::sleep(Duration::from_millis(100)).await; // why: virtual time, until the eviction waits
+    let _writing = evict_behind_a_write(&room, &manager).await;
     manager.pin(&key(FILM), true).await.unwrap();
     settle().await;
     assert_eq!(manager.statistics().evicted_bytes, 0);

@@ -124,6 +124,29 @@ fn a_player_beside_a_copy_shows_that_it_plays_on_a_line_that_changes() {
     }
 }
 
+/// The first 24 seconds of the benchmark's second line, on which a player and its system hold so much between them.
+#[test]
+fn a_player_whose_system_holds_a_second_of_film_shows_that_it_plays_on_a_line_that_changes() {
+    const RATES: [u64; 24] = [
+        1_193_506, 1_404_756, 1_068_473, 1_352_932, 1_586_365, 1_109_652, 1_067_375, 1_038_485,
+        1_377_100, 1_318_037, 1_218_541, 1_030_565, 1_048_876, 1_134_751, 1_129_740, 1_538_254,
+        1_510_968, 1_482_291, 1_355_067, 1_036_073, 1_096_130, 1_265_447, 1_200_328, 1_055_785,
+    ];
+    for millis in [2_000, 2_400, 2_800, 3_200, 3_400] {
+        let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, RATES[0]), 1);
+        simulation.add_copy(LEN);
+        simulation.run(Duration::from_secs(1));
+        let player = Player::new(FILM).with_buffer(Duration::from_millis(millis));
+        simulation.add_player(LEN, player);
+        let mut report = Report::default();
+        for rate in &RATES[1..] {
+            simulation.set_rate(*rate);
+            report = simulation.run(Duration::from_secs(1));
+        }
+        assert_eq!(report.stalls, 0, "{millis} ms: {report:?}");
+    }
+}
+
 /// How long a player stands still beside somebody who comes that much later, on 10.4 Mbit/s; its rate is shown by pauses.
 fn stalled_by_who_comes(later: u64, come: impl FnOnce(&mut Simulation)) -> Report {
     let mut simulation = Simulation::new(Config::default(), Link::new(NEAR, 1_300_000), 1);
