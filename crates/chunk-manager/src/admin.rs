@@ -169,7 +169,7 @@ impl ChunkManager {
             return Err(ManagerError::InUse);
         }
         // Nobody opens it while it is going away.
-        let _settled = self.inner.entries.write().await;
+        let _settled = self.inner.turns.alone(&record.key).await;
         if let Some(live) = self.inner.live_now(&record.key) {
             if !live.leave() {
                 return Err(ManagerError::InUse);
@@ -187,13 +187,13 @@ impl ChunkManager {
             live.give_up().await;
             self.inner.dirty.forget(&live);
         }
-        for former in self.inner.all_lives() {
+        for former in self.inner.known_lives() {
             if former.entry == record.id {
                 former.give_up().await;
                 self.inner.dirty.forget(&former);
             }
         }
-        let _alone = self.inner.recording.lock().await;
+        let _alone = self.inner.rows.lock().await;
         // It may have become known, or another version, since it was looked up.
         let current = self
             .inner

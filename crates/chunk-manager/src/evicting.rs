@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chunk_core::scheduler::Input;
-use chunk_core::{ByteRange, EntryId, GenerationId};
+use chunk_core::{ByteRange, EntryId, GenerationId, Tick};
 use chunk_ports::{CacheEvent, SegmentKey, StoreWrite};
 
 use crate::counters::add;
@@ -52,11 +53,55 @@ impl Inner {
         wanted: u64,
         by: Option<EntryId>,
     ) -> Result<bool, ManagerError> {
-        let Ok(_permit) = self.space.evicting.acquire().await else {
+        let Ok(turn) = Arc::clone(&self.space.evicting).acquire_owned().await else {
             return Ok(false);
         };
+        let inner = Arc::clone(self);
+        // By itself: whoever waits for it may stop waiting, and a segment is not left forgotten with its row in place.
+        let evicting = tokio::spawn(async move {
+            let evicted = inner.evict_for(wanted, by).await;
+            inner.space.is_late.store(false, Ordering::Release);
+            drop(turn);
+            evicted
+        });
+        evicting.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an eviction ended early");
+            Ok(false)
+        })
+    }
+
+    /// What has come of an eviction by `enough`. Those who come after somebody who has waited so long for it do not
+    /// wait at all.
+    pub(crate) async fn unless_late(
+        &self,
+        enough: Tick,
+        made: impl Future<Output = Result<bool, ManagerError>>,
+    ) -> Result<bool, ManagerError> {
+        let is_late = &self.space.is_late;
+        let enough = match is_late.load(Ordering::Acquire) {
+            true => self.clock.now(),
+            false => enough,
+        };
+        tokio::select! {
+            biased;
+            made = made => made,
+            () = self.clock.sleep_until(enough) => {
+                is_late.store(true, Ordering::Release);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn evict_for(
+        self: &Arc<Self>,
+        wanted: u64,
+        by: Option<EntryId>,
+    ) -> Result<bool, ManagerError> {
         let spared = self.spared(by);
         while self.space.missing_for(wanted) > 0 {
+            if self.is_closed.load(Ordering::Acquire) {
+                return Ok(false);
+            }
             let Some(item) = self.next_victim(&spared) else {
                 return Ok(false);
             };
@@ -136,9 +181,12 @@ impl Inner {
     /// Learns an entry's segments, so that some of them can go and others stay.
     async fn take_apart(self: &Arc<Self>, item: Item, entry: EntryId) -> Result<(), ManagerError> {
         // Nobody removes the entry, or opens it, between the look at its rows and their entry in the books.
-        let _settled = self.entries.write().await;
+        let mut _settled = None;
         let record = match self.keys.of(entry) {
-            Some(key) => self.store.entry(&key).await?,
+            Some(key) => {
+                _settled = Some(self.turns.alone(&key).await);
+                self.store.entry(&key).await?
+            }
             None => None,
         };
         let current =
@@ -157,9 +205,10 @@ impl Inner {
         Ok(())
     }
 
-    /// The open representation of a generation, be it its entry's current one or a former one.
-    fn live_of(&self, generation: GenerationId) -> Option<Arc<Live>> {
-        self.all_lives()
+    /// What of a generation is in memory, be it its entry's current one or a former one, open, or closed and not yet
+    /// recorded.
+    pub(crate) fn live_of(&self, generation: GenerationId) -> Option<Arc<Live>> {
+        self.known_lives()
             .into_iter()
             .find(|live| live.generation_now() == Some(generation))
     }
@@ -173,9 +222,11 @@ impl Inner {
     ) -> Result<u64, ManagerError> {
         let mut live = self.live_of(generation);
         let mut settled = None;
-        if live.is_none() {
+        if live.is_none()
+            && let Some(key) = self.keys.of(entry)
+        {
             // Nobody may open it by a row that is going away, and write where bytes are being removed.
-            settled = Some(self.entries.write().await);
+            settled = Some(self.turns.alone(&key).await);
             live = self.live_of(generation);
         }
         let mut keys: BTreeSet<SegmentKey> = BTreeSet::new();
@@ -186,7 +237,7 @@ impl Inner {
         }
         // What is written once the segment has been forgotten is recorded after its row is gone, not before: the row
         // that goes would be that of the new bytes.
-        let alone = self.recording.lock().await;
+        let alone = self.rows.lock().await;
         let item = Item::Segment {
             entry,
             generation,

@@ -28,6 +28,7 @@ use crate::space::Space;
 use crate::tallying::Tallying;
 use crate::timeline::{Happening, Ring};
 use crate::timely::LOOK_UP;
+use crate::turns::Turns;
 
 /// The live representation of each key, one at a time; the cell makes loading it happen once.
 ///
@@ -54,9 +55,12 @@ pub(crate) struct Inner {
     pub(crate) memory: Arc<MemoryBudget>,
     pub(crate) space: Space,
     pub(crate) dirty: Dirty,
-    /// Held while rows are built and committed, and while they are removed: an older row must neither
-    /// replace a newer one nor come back. Taken after `entries` and before a file's `writing`.
+    /// Held by whoever flushes and records: one at a time.
     pub(crate) recording: tokio::sync::Mutex<()>,
+    /// Held while rows are built and committed, and while they are removed: an older row must neither
+    /// replace a newer one nor come back. Never held during a flush, which may take long. Taken after a turn at an
+    /// entry, after `recording`, and before a file's `writing`.
+    pub(crate) rows: tokio::sync::Mutex<()>,
     pub(crate) jobs: Mutex<JobBook>,
     pub(crate) is_closed: AtomicBool,
     registry: Mutex<Registry>,
@@ -64,9 +68,7 @@ pub(crate) struct Inner {
     suspects: Mutex<HashSet<Arc<CacheKey>>>,
     /// Representations that are no longer their entry's current one and may have readers yet.
     superseded: Mutex<Vec<Weak<Live>>>,
-    /// Held shared while an entry is looked up, and alone while an unused one is removed, so that nobody
-    /// is given the number of an entry that is going away.
-    pub(crate) entries: tokio::sync::RwLock<()>,
+    pub(crate) turns: Turns,
     /// What entries are called, for those asked for by number, and which names there are.
     pub(crate) keys: Keys,
     next_reader: AtomicU64,
@@ -123,12 +125,13 @@ impl Inner {
             tallying: parts.tallying,
             dirty: Dirty::default(),
             recording: tokio::sync::Mutex::new(()),
+            rows: tokio::sync::Mutex::new(()),
             jobs: Mutex::new(JobBook::default()),
             is_closed: AtomicBool::new(false),
             registry: Mutex::default(),
             suspects: Mutex::new(HashSet::new()),
             superseded: Mutex::new(Vec::new()),
-            entries: tokio::sync::RwLock::new(()),
+            turns: Turns::default(),
             keys: Keys::default(),
             next_reader: AtomicU64::new(1),
             next_source: AtomicU64::new(1),
@@ -271,6 +274,13 @@ impl Inner {
         lives
     }
 
+    /// The same, and those that are closed and of which something is still to be recorded.
+    pub(crate) fn known_lives(&self) -> Vec<Arc<Live>> {
+        let mut lives = self.all_lives();
+        lives.extend(self.dirty.lives());
+        lives
+    }
+
     /// The generations that somebody reads or may read.
     pub(crate) fn generations_in_use(&self) -> Vec<GenerationId> {
         let mut in_use: Vec<GenerationId> = self
@@ -300,13 +310,12 @@ impl Inner {
         if let Some(live) = self.live_now(&resource.key) {
             return Ok(live);
         }
-        // Until it is registered: nobody is given the number of an entry that is going away, and nothing that
-        // its rows name is removed meanwhile.
+        // Until it is registered: the entry does not go away, and nothing that its rows name is removed meanwhile.
         let patience = self.clock.now() + LOOK_UP;
         let present = tokio::select! {
             biased;
-            present = self.entries.read() => Some(present),
-            // What goes away waits for an index that hangs.
+            present = self.turns.shared(&resource.key) => Some(present),
+            // It is going away, and waits for an index that hangs.
             () = self.clock.sleep_until(patience) => None,
         };
         let cell = Arc::clone(

@@ -78,6 +78,7 @@ mod tallying;
 mod timeline;
 mod timely;
 mod timely_bytes;
+mod turns;
 mod validating;
 mod verify;
 mod waiters;

@@ -441,6 +441,8 @@ impl ChunkManager {
                 self.inner.record().await;
             }
             self.inner.keep_tally().await;
+            // An eviction that has begun comes to its end.
+            drop(self.inner.space.evicting.acquire().await);
         };
         // An index that hangs keeps nobody here for ever: what it has not taken is fetched again.
         let patience = self.inner.clock.now() + 2 * TRANSACTION;

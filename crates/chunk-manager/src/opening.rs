@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use chunk_core::scheduler::{Hints, Input, Start};
-use chunk_core::{GenerationId, Priority};
+use chunk_core::{CacheKey, GenerationId, Priority};
 use chunk_ports::{ChunkStoreError, GenerationRecord, NewGeneration, Resource, StoreWrite};
 use futures_util::future::join_all;
 
@@ -136,7 +136,7 @@ impl Inner {
                 }
                 Err(OpenError::Manager(ManagerError::Closed)) => {
                     self.check_open()?;
-                    self.removals().await;
+                    self.removals(&resource.key).await;
                     last = OpenError::Manager(ManagerError::Closed);
                 }
                 Err(error) => return Err(error),
@@ -145,12 +145,12 @@ impl Inner {
         Err(last)
     }
 
-    /// Waits until what is being removed is gone, unless the index hangs.
-    async fn removals(&self) {
+    /// Waits until the entry is gone that is being removed, unless the index hangs.
+    async fn removals(&self, key: &Arc<CacheKey>) {
         let patience = self.clock.now() + LOOK_UP;
         tokio::select! {
             biased;
-            _gone = self.entries.read() => {}
+            _gone = self.turns.shared(key) => {}
             () = self.clock.sleep_until(patience) => {}
         }
     }
@@ -291,7 +291,7 @@ impl Inner {
 
     /// Removes an entry of which nothing was ever known, unless somebody wants it after all.
     pub(crate) async fn remove_unused(self: &Arc<Self>, live: &Arc<Live>) {
-        let _alone = self.entries.write().await;
+        let _alone = self.turns.alone(&live.key).await;
         // The origin may have been out of reach, or the index: what is recorded stays.
         let is_recorded = self.store.entry(&live.key).await.map_or(true, |record| {
             record.is_some_and(|record| record.current.is_some())
@@ -365,14 +365,14 @@ impl Inner {
         if self.generations_in_use().contains(&generation) {
             return Ok(());
         }
-        // A write that is under way ends first, or it would bring a file back. None begins any more.
         let former: Vec<Arc<Live>> = self
-            .all_lives()
+            .known_lives()
             .into_iter()
             .filter(|live| live.generation_now() == Some(generation))
             .collect();
-        let _alone = self.recording.lock().await;
-        let _still = join_all(former.iter().map(|live| live.writing.write())).await;
+        let _alone = self.rows.lock().await;
+        // A write that is under way ends first, or it would bring a file back. None begins any more.
+        join_all(former.iter().map(|live| live.give_up())).await;
         self.commit_now(vec![StoreWrite::RemoveGeneration(generation)])
             .await?;
         self.bytes.remove_generation(generation).await?;

@@ -71,6 +71,12 @@ impl Dirty {
             .any(|live| *live.key == *key && !live.lock().is_given_up())
     }
 
+    /// Those of which something is still to be recorded, or is being recorded.
+    pub(crate) fn lives(&self) -> Vec<Arc<Live>> {
+        let marks = self.lock();
+        marks.lives.values().chain(&marks.busy).cloned().collect()
+    }
+
     /// Ends the recorder's wait, so that it sees that it is to end.
     pub(crate) fn wake(&self) {
         self.changed.notify_one();
@@ -102,6 +108,15 @@ struct Ready {
     is_good: bool,
 }
 
+impl Ready {
+    /// Whether the segment has been evicted, or given up, since it was collected.
+    fn is_former(&self) -> bool {
+        let state = self.live.lock();
+        let now = state.segments.get(&self.place.segment);
+        now.is_none_or(|now| now.epoch != self.epoch)
+    }
+}
+
 /// Writes that stand or fall together where the index does not take all: those of one representation.
 #[derive(Default)]
 struct Group {
@@ -122,6 +137,13 @@ impl Group {
     }
 
     fn add_rows(&mut self) {
+        if let Some(live) = &self.live
+            && live.lock().is_given_up()
+        {
+            // It was removed while its bytes were made durable.
+            self.writes.clear();
+            self.segments.clear();
+        }
         for segment in &mut self.segments {
             let Some(write) = row(segment) else { continue };
             self.writes.push(write);
@@ -156,7 +178,7 @@ impl Inner {
 
     /// Records what is ready now; returns whether the index took it.
     pub(crate) async fn record(self: &Arc<Self>) -> bool {
-        let _alone = self.recording.lock().await;
+        let _turn = self.recording.lock().await;
         let marks = self.dirty.take();
         let mut groups = Vec::new();
         for live in marks.lives.values() {
@@ -169,6 +191,7 @@ impl Inner {
         for some in segments.chunks_mut(FLUSHES) {
             join_all(some.iter_mut().map(|segment| self.flush(segment))).await;
         }
+        let _alone = self.rows.lock().await;
         let mut entries = marks.jobs;
         for group in &mut groups {
             group.segments.retain(|segment| segment.is_good);
@@ -188,8 +211,8 @@ impl Inner {
             }
         }
         for entry in entries {
-            // An entry that the index never heard of has no rows.
-            if Self::is_volatile(entry) {
+            // An entry that the index never heard of has no rows, and none that is gone.
+            if Self::is_volatile(entry) || self.keys.of(entry).is_none() {
                 continue;
             }
             // With the bytes that it waited for, so that a job ends in the transaction that records them.
@@ -434,8 +457,11 @@ impl Inner {
             epoch: segment.epoch,
         };
         if let Err(error) = self.bytes.flush(key).await {
-            tracing::warn!(key = %segment.live.key, %error, "bytes could not be made durable");
             segment.is_good = false;
+            if segment.is_former() {
+                return;
+            }
+            tracing::warn!(key = %segment.live.key, %error, "bytes could not be made durable");
             self.counters.store_failing.store(true, Ordering::Relaxed);
             // Whatever the error: what a failed flush left undone, no later one of the same file makes good.
             abandon_segment(self, &segment.live, segment.place.segment);

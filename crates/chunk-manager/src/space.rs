@@ -6,6 +6,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chunk_core::{
     ByteRange, EntryId, EvictionIndex, GenerationId, Place as FilePlace, RangeSet, SpaceLedger,
@@ -59,7 +60,9 @@ impl Item {
 pub(crate) struct Space {
     state: Mutex<State>,
     /// One eviction at a time: two would both free what one is short of.
-    pub(crate) evicting: Semaphore,
+    pub(crate) evicting: Arc<Semaphore>,
+    /// Whether somebody has waited for the present one as long as they could.
+    pub(crate) is_late: AtomicBool,
     /// Whether room may have come or gone since orders were last weighed.
     has_changed: AtomicBool,
     changed: Notify,
@@ -103,10 +106,11 @@ impl Reservation {
         self.bytes
     }
 
-    /// Asks for `bytes` more, evicting where there is no room; `false` where none can be made.
-    pub(crate) async fn extend(&mut self, bytes: u64) -> bool {
+    /// Asks for `bytes` more, evicting where there is no room; `false` where none can be made, or not with `patience`.
+    pub(crate) async fn extend(&mut self, bytes: u64, patience: Option<Duration>) -> bool {
         let inner = Arc::clone(&self.inner);
         inner.observe_free_space().await;
+        let begun = inner.clock.now();
         for _ in 0..4 {
             let reserved = inner.space.lock().ledger.reserve(bytes);
             match reserved {
@@ -115,10 +119,16 @@ impl Reservation {
                     return true;
                 }
                 Err(shortfall) if shortfall.is_hopeless => return false,
-                Err(_) => match inner.make_room(bytes, Some(self.entry)).await {
-                    Ok(true) => {}
-                    Ok(false) | Err(_) => return false,
-                },
+                Err(_) => {
+                    let made = inner.make_room(bytes, Some(self.entry));
+                    let made = match patience {
+                        None => made.await,
+                        Some(patience) => inner.unless_late(begun + patience, made).await,
+                    };
+                    if !matches!(made, Ok(true)) {
+                        return false;
+                    }
+                }
             }
         }
         false
@@ -268,7 +278,8 @@ impl Space {
                 pinned: BTreeSet::new(),
                 free_seen: None,
             }),
-            evicting: Semaphore::new(1),
+            evicting: Arc::new(Semaphore::new(1)),
+            is_late: AtomicBool::new(false),
             has_changed: AtomicBool::new(false),
             changed: Notify::new(),
             changes_so_far: AtomicU64::new(0),

@@ -150,12 +150,8 @@ impl ChunkManager {
         bad: &[(u64, ByteRange)],
     ) -> Result<(), ManagerError> {
         // Nobody opens it by rows that are about to change.
-        let settled = self.inner.entries.write().await;
-        if let Some(live) = self
-            .inner
-            .live_now(&entry.key)
-            .filter(|live| live.generation_now() == Some(place.generation))
-        {
+        let settled = self.inner.turns.alone(&entry.key).await;
+        if let Some(live) = self.inner.live_of(place.generation) {
             drop(settled);
             for &(_, range) in bad {
                 live.forget(range);
@@ -169,7 +165,7 @@ impl ChunkManager {
             self.inner.record().await;
             return Ok(());
         }
-        let _alone = self.inner.recording.lock().await;
+        let _alone = self.inner.rows.lock().await;
         // It may have been evicted, or written anew, since it was checked.
         let now = self.inner.store.segment(place.generation, place.segment);
         let Some(row) = now.await?.filter(|now| now.epoch == row.epoch) else {

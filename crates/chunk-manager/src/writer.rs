@@ -70,12 +70,19 @@ impl Writer {
         // No more than will be needed: near the cap it is missing elsewhere.
         for wanted in [4 * BATCH, BATCH] {
             let lacking = (self.batch_len + wanted.min(expected)).saturating_sub(has);
-            if self.reservation.extend(lacking).await {
+            if self.reserve(lacking).await {
                 return None;
             }
         }
         self.no_room();
         Some(Rest::Room)
+    }
+
+    /// Asks for room for so many bytes more. Where somebody plays the file, an eviction is waited for no longer than the
+    /// index is: the next bytes are not asked for meanwhile.
+    async fn reserve(&mut self, bytes: u64) -> bool {
+        let patience = self.live.is_played().then_some(INDEX_WAIT);
+        self.reservation.extend(bytes, patience).await
     }
 
     /// An order waits until there is room; a reader gets its bytes without their being kept.
@@ -216,7 +223,7 @@ impl Writer {
         // Pieces come in the origin's sizes, so that a batch may reach beyond what was reserved.
         let len: u64 = batch.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         let lacking = len.saturating_sub(self.reservation.bytes());
-        if lacking > 0 && !self.reservation.extend(lacking).await {
+        if lacking > 0 && !self.reserve(lacking).await {
             self.leave(&batch);
             self.no_room();
             return false;
@@ -247,7 +254,7 @@ impl Writer {
             // The file was given up under the write, and these bytes are nowhere but in memory: nobody would
             // come back for them.
             while outcome == Written::InVain {
-                if !self.reservation.extend(part.range.len()).await {
+                if !self.reserve(part.range.len()).await {
                     self.no_room();
                     break;
                 }
@@ -381,6 +388,16 @@ impl Writer {
             .store(true, Ordering::Relaxed);
         self.inner.cap_window(&self.live);
         self.inner.mend_later(&self.live);
+    }
+}
+
+impl Drop for Writer {
+    /// What a run had gathered when it panicked is in memory, and is offered to the store from there.
+    fn drop(&mut self) {
+        if !self.batch.is_empty() {
+            self.leave(&self.batch);
+            self.inner.mend_later(&self.live);
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A byte store whose calls neither succeed nor fail: nobody who plays waits for it for long, what it was to keep is
 //! fetched again once it answers, and neither the recorder nor the end waits for ever.
 
+#[path = "support/filled.rs"]
+mod filled;
 mod support;
 
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use chunk_manager::{EntryState, Priority};
 use chunk_store_memory::MemoryByteStore;
 use chunk_testkit::faulty::{ByteStoreMethod, Fault, Faults, FaultyByteStore};
+use filled::{FIRST, SECOND, play, with_two_others};
 use support::*;
 use tokio::time::Instant;
 
@@ -166,4 +169,56 @@ async fn fault16_the_end_does_not_wait_for_ever_for_a_byte_store_that_hangs() {
             "what was lost is fetched again"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault16_a_reader_with_a_full_cache_does_not_notice_that_flushes_hang() {
+    // A removal that hangs is noticed once; what it was to remove stays counted.
+    for (method, longest) in [
+        (ByteStoreMethod::Flush, 2_300),
+        (ByteStoreMethod::Remove, 2_900),
+    ] {
+        let (mut setup, faults) = faulty(24 * MIB);
+        setup.limits = setup.limits.with_max_size(Some(8 * MIB));
+        let rig = with_two_others(&setup).await;
+        hang(&faults, &[method]);
+        let begun = Instant::now();
+        let mut opened = rig.open(0, None).await;
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, 24 * MIB);
+        // 24 MiB at 12.5 MB/s.
+        let took = begun.elapsed();
+        assert!(
+            took <= Duration::from_millis(longest),
+            "{method:?} {took:?}"
+        );
+        drop(opened);
+
+        faults.clear();
+        seconds(300).await;
+        let mut opened = rig.open(0, None).await;
+        assert_eq!(read_to_end(&mut opened.reader, 1).await, 24 * MIB);
+        seconds(10).await;
+        assert!(rig.manager.verify(false).await.unwrap().bad.is_empty());
+        let recorded = status(&rig).await.recorded_bytes;
+        assert!(recorded > 2 * MIB, "{method:?}: {recorded} bytes are kept");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault16_a_file_is_opened_from_the_cache_while_another_is_evicted_and_flushes_hang() {
+    let (mut setup, faults) = faulty(7 * MIB);
+    setup.limits = setup.limits.with_max_size(Some(12 * MIB));
+    let rig = with_two_others(&setup).await;
+    hang(&faults, &[ByteStoreMethod::Flush]);
+    let mut opened = rig.open(0, None).await;
+    read_to_end(&mut opened.reader, 1).await;
+    let begun = Instant::now();
+    play(&rig, SECOND).await;
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_millis(500), "{took:?}");
+    assert_eq!(rig.world.journal().duplicate_bytes_of(SECOND), 0);
+    faults.clear();
+    seconds(60).await;
+    play(&rig, FIRST).await;
+    assert!(rig.manager.verify(false).await.unwrap().bad.is_empty());
 }

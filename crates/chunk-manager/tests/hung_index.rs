@@ -1,5 +1,7 @@
 //! An index whose calls neither succeed nor fail: nobody who plays waits for it, and neither does the end.
 
+#[path = "support/filled.rs"]
+mod filled;
 mod support;
 
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use chunk_manager::{EntryState, Priority};
 use chunk_store_memory::MemoryChunkStore;
 use chunk_testkit::faulty::{ChunkStoreMethod, Fault, Faults, FaultyChunkStore};
 use chunk_testkit::origin::{Fault as OriginFault, OriginObject, When};
+use filled::{FIRST, SECOND, play, with_two_others};
 use support::*;
 use tokio::time::Instant;
 
@@ -186,4 +189,50 @@ async fn fault20_a_length_that_the_index_did_not_take_is_told_it_again() {
         assert_eq!(current.recorded_bytes, 3 * MIB + 5, "{fault:?}");
         assert_eq!(state(&rig).await, EntryState::Complete);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault20_a_reader_hardly_notices_that_commits_hang_while_the_cache_is_full() {
+    let (mut setup, faults) = faulty(24 * MIB);
+    setup.limits = setup.limits.with_max_size(Some(8 * MIB));
+    let rig = with_two_others(&setup).await;
+    let mut opened = rig.open(0, None).await;
+    read_exact(&mut opened.reader, 1, MIB).await;
+    hang(&faults, &[ChunkStoreMethod::Commit]);
+    let begun = Instant::now();
+    assert_eq!(read_to_end(&mut opened.reader, 1).await, 23 * MIB);
+    // 23 MiB at 12.5 MB/s, and the moment that shows that the index hangs.
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_millis(2_800), "{took:?}");
+    drop(opened);
+
+    faults.clear();
+    seconds(120).await;
+    let mut opened = rig.open(0, None).await;
+    assert_eq!(read_to_end(&mut opened.reader, 1).await, 24 * MIB);
+    seconds(10).await;
+    assert!(rig.manager.verify(false).await.unwrap().bad.is_empty());
+    let status = rig.manager.entry_status(&key(FILM)).await.unwrap();
+    let recorded = status.unwrap().recorded_bytes;
+    assert!(recorded > 2 * MIB, "{recorded} bytes are kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fault20_a_file_is_opened_from_the_cache_while_the_eviction_of_another_hangs() {
+    let (mut setup, faults) = faulty(7 * MIB);
+    setup.limits = setup.limits.with_max_size(Some(12 * MIB));
+    let rig = with_two_others(&setup).await;
+    hang(&faults, &[ChunkStoreMethod::Commit]);
+    let mut opened = rig.open(0, None).await;
+    read_to_end(&mut opened.reader, 1).await;
+    let begun = Instant::now();
+    play(&rig, SECOND).await;
+    // A round trip to confirm it, and a moment for the index to note that.
+    let took = begun.elapsed();
+    assert!(took <= Duration::from_millis(700), "{took:?}");
+    assert_eq!(rig.world.journal().duplicate_bytes_of(SECOND), 0);
+    faults.clear();
+    seconds(60).await;
+    play(&rig, FIRST).await;
+    assert!(rig.manager.verify(false).await.unwrap().bad.is_empty());
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chunk_core::ChunkSize;
-use chunk_manager::{ChunkManager, First};
+use chunk_manager::{ChunkManager, EntryState, First};
 use chunk_ports::{ChunkFetcher, FetchError, FetchOutcome, FetchRequest};
 use chunk_testkit::fetcher::ScriptedFetcher;
+use futures_util::{StreamExt as _, stream};
 use support::*;
 use tokio::time::timeout;
 
@@ -39,7 +40,9 @@ impl ChunkFetcher for Fragile {
         if let FetchOutcome::Body(fetched) = &mut outcome
             && self.is_to_break()
         {
-            fetched.body = Box::pin(futures_util::stream::poll_fn(|_| panic!("broken")));
+            let body = std::mem::replace(&mut fetched.body, Box::pin(stream::empty()));
+            let broken = stream::poll_fn(|_| panic!("broken"));
+            fetched.body = Box::pin(body.take(1).chain(broken));
         }
         Ok(outcome)
     }
@@ -71,5 +74,9 @@ async fn a_run_that_panics_costs_its_readers_time_and_nobody_a_slot() {
         let read = timeout(Duration::from_secs(60), read).await;
         assert_eq!(read.expect("nobody asked again"), 4 * MIB);
         assert_eq!(manager.statistics().active_runs, 0);
+        // What the runs had brought is kept with the rest.
+        tokio::time::sleep(Duration::from_secs(60)).await; // why: virtual time
+        let status = manager.entry_status(&key(FILM)).await.unwrap();
+        assert_eq!(status.unwrap().state, EntryState::Complete);
     }
 }

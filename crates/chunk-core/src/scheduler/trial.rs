@@ -17,7 +17,7 @@ use super::reader::Reader;
 use super::run::Phase;
 use super::wants::Want;
 use super::{OriginId, ReaderId, Scheduler};
-use crate::{BLOCK_SIZE, Tick};
+use crate::{BLOCK_SIZE, ConsumptionRate, Tick};
 
 /// A reader that may be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ struct Trial {
     from: u64,
     /// How many more it lasts: the most that was thought of, for what comes at a moment is less now and then.
     length: u64,
+    /// When its reader last wanted more than there was for it.
+    eager_at: Tick,
 }
 
 impl Trial {
@@ -90,6 +92,18 @@ impl Trials {
         }
     }
 
+    /// Ends a trial whose viewer has paused in it: that showed nothing, and others are not to wait for its rest. It has
+    /// another one when it reads on.
+    fn end_paused(&mut self, is_eager: impl FnOnce(ReaderId) -> bool, now: Tick) {
+        if let Some(trial) = &mut self.current {
+            if is_eager(trial.of.1) {
+                trial.eager_at = now;
+            } else if now.since(trial.eager_at) > ConsumptionRate::LONGEST_PAUSE {
+                self.current = None;
+            }
+        }
+    }
+
     const fn passed(&mut self) {
         self.current = None;
         self.memory = Self::MEMORY;
@@ -109,6 +123,7 @@ impl Trials {
                 of,
                 from: candidate.taken,
                 length,
+                eager_at: now,
             });
         }
     }
@@ -159,9 +174,13 @@ impl Scheduler {
             .max_by_key(|one| one.taken)
             .or_else(|| untried().max_by_key(|one| one.key()));
         let now = self.now;
-        let current = self.lines.get_mut(origin)?.trials.current.as_mut();
-        let current = current.map(|trial| {
-            trial.length = trial.length.max(length);
+        let trials = &mut self.lines.get_mut(origin)?.trials;
+        trials.end_paused(|reader| untried().any(|one| one.reader == reader), now);
+        let current = trials.current.as_mut().map(|trial| {
+            // Nothing that comes says nothing of how much will.
+            if brought > 0 {
+                trial.length = trial.length.max(length);
+            }
             *trial
         });
         let reader = current.and_then(|trial| self.readers.get_mut(&trial.of.1));

@@ -293,3 +293,42 @@ fn a_player_that_paused_holds_what_it_held_then() {
     player_with(&mut world, 2, 0);
     assert_eq!(in_flight(&world), [2]);
 }
+
+#[test]
+fn whose_viewer_pauses_in_a_trial_leaves_it_to_others() {
+    let mut config = Config::default();
+    config.steady = Duration::from_secs(3_600);
+    let mut world = World::new(config);
+    for id in 1..=3 {
+        world.open(id, 1_000 * MIB);
+        world.read(id, id, Start::At(0), None);
+        bring(&mut world, id, 2 * MIB);
+    }
+    // What each of them gets; the last one that came takes nothing while its viewer pauses.
+    let got = |world: &mut World, times: u32, pauses: bool| {
+        let mut got = [0; 4];
+        for _ in 0..times {
+            let ids = in_flight(world);
+            let share = 64 * KIB / ids.len().max(1) as u64;
+            for id in ids {
+                let before = world.present_of(id);
+                if let Some((run, _)) = world.runs_of(id).first().copied() {
+                    world.answer(run);
+                    world.progress(run, share);
+                }
+                if !(pauses && id == 3) {
+                    world.take(id, MIB, NO_PAUSE);
+                }
+                got[id as usize] += world.present_of(id) - before;
+            }
+            world.pass(Duration::from_millis(50));
+        }
+        got
+    };
+    let first = got(&mut world, 40, false);
+    assert!(first[3] > 2 * first[1].max(first[2]), "{first:?}");
+    // Its window fills, and for half a minute its viewer may come back.
+    got(&mut world, 700, true);
+    let then = got(&mut world, 60, true);
+    assert!(then[2] > 2 * then[1], "{then:?}");
+}
