@@ -135,7 +135,7 @@ pub(crate) struct Serve {
     /// How long answers under way may go on after SIGTERM [default: 10s]
     #[arg(long, value_name = "DURATION", env = "CHUNKD_GRACE")]
     pub(crate) grace: Option<Span>,
-    /// How many connections of players are served at once; more wait [default: 1024]
+    /// How many connections of players are served at once; one more takes the place of one at rest, or is told 503 [default: 1024]
     #[arg(long, value_name = "N", env = "CHUNKD_MAX_CONNECTIONS")]
     pub(crate) max_connections: Option<Count>,
 }

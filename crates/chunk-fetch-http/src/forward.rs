@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chunk_ports::{FetchError, ForwardRequest, ForwardResponse, OriginForward};
 use futures_util::TryStreamExt as _;
-use http::header::{HeaderName, RANGE};
+use http::header::{HeaderName, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::body::CheckedBody;
@@ -86,8 +86,11 @@ impl OriginForward for HttpFetcher {
             .send(method, &place.url, &target, fields, body)
             .await
             .map_err(|error| before_head(error, Side::Origin))?;
+        // Elsewhere a client would give its credentials away for nothing.
+        let may_challenge = origin.config.forward_authorization;
         let headers = ANSWER_FIELDS
             .iter()
+            .filter(|name| may_challenge || **name != WWW_AUTHENTICATE.as_str())
             .flat_map(|name| {
                 let values = answer.head.headers.get_all(*name).iter();
                 values.map(|value| ((*name).to_owned(), value.as_bytes().to_vec()))

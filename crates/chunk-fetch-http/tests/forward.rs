@@ -21,6 +21,7 @@ async fn origin() -> (ScriptedOrigin, Arc<dyn OriginForward>) {
         OriginObject::new("film.mkv", 1000)
             .header("Set-Cookie", "session=1")
             .header("X-Internal", "1")
+            .header("WWW-Authenticate", "Basic realm=films")
             .header("Allow", "GET, PUT"),
     );
     let config = OriginConfig::new(origin.url()).header("X-Key", Secret::new("key"));
@@ -177,6 +178,18 @@ async fn only_listed_fields_travel_either_way() {
         record.header("host"),
         Some(origin.address().to_string().as_str())
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_goes_back_where_credentials_are_forwarded() {
+    let (origin, _) = origin().await;
+    let mut config = OriginConfig::new(origin.url());
+    config.forward_authorization = true;
+    let fetcher = HttpFetcher::builder().origin("", config).build().unwrap();
+    let response = fetcher.forward(request("DELETE", &[], &[])).await.unwrap();
+    let challenge = |(name, _): &&(String, Vec<u8>)| name == "www-authenticate";
+    let challenge = response.headers.iter().find(challenge);
+    assert_eq!(challenge.unwrap().1, b"Basic realm=films");
 }
 
 #[tokio::test(start_paused = true)]

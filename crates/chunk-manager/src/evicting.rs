@@ -205,10 +205,18 @@ impl Inner {
         Ok(())
     }
 
-    /// What of a generation is in memory, be it its entry's current one or a former one, open, or closed and not yet
-    /// recorded.
+    /// The open representation of a generation, be it its entry's current one or a former one.
     pub(crate) fn live_of(&self, generation: GenerationId) -> Option<Arc<Live>> {
-        self.known_lives()
+        self.all_lives()
+            .into_iter()
+            .find(|live| live.generation_now() == Some(generation))
+    }
+
+    /// What is still to be recorded of a generation that is closed. Whoever changes that has the turn alone, or somebody
+    /// opens the entry by the rows from before.
+    pub(crate) fn closed_live_of(&self, generation: GenerationId) -> Option<Arc<Live>> {
+        self.dirty
+            .lives()
             .into_iter()
             .find(|live| live.generation_now() == Some(generation))
     }
@@ -226,15 +234,16 @@ impl Inner {
             && let Some(key) = self.keys.of(entry)
         {
             // Nobody may open it by a row that is going away, and write where bytes are being removed.
-            settled = Some(self.turns.alone(&key).await);
+            let turn = self.turns.alone(&key).await;
             live = self.live_of(generation);
+            if live.is_none() {
+                settled = Some(turn);
+                live = self.closed_live_of(generation);
+            }
         }
         let mut keys: BTreeSet<SegmentKey> = BTreeSet::new();
         let mut former = Vec::new();
         let mut removed = None;
-        if live.is_some() {
-            settled = None;
-        }
         // What is written once the segment has been forgotten is recorded after its row is gone, not before: the row
         // that goes would be that of the new bytes.
         let alone = self.rows.lock().await;

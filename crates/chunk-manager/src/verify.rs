@@ -151,8 +151,8 @@ impl ChunkManager {
     ) -> Result<(), ManagerError> {
         // Nobody opens it by rows that are about to change.
         let settled = self.inner.turns.alone(&entry.key).await;
-        if let Some(live) = self.inner.live_of(place.generation) {
-            drop(settled);
+        let live = self.inner.live_of(place.generation);
+        if let Some(live) = live.or_else(|| self.inner.closed_live_of(place.generation)) {
             for &(_, range) in bad {
                 live.forget(range);
                 self.inner.note_forgotten(&live, range);
@@ -162,6 +162,8 @@ impl ChunkManager {
                 });
             }
             self.inner.dirty.mark(&live);
+            // Whoever opens it from here on has that recorded first.
+            drop(settled);
             self.inner.record().await;
             return Ok(());
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use chunk_core::scheduler::Input;
 use chunk_core::{BLOCK_SIZE, ByteRange, GenerationId};
 use chunk_ports::{ByteStoreError, SegmentKey};
+use tokio::runtime::Handle;
 
 use crate::inner::Inner;
 use crate::integrity::RunDigest;
@@ -396,7 +397,10 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.batch.is_empty() {
             self.leave(&self.batch);
-            self.inner.mend_later(&self.live);
+            // It may also be dropped where the runtime has ended.
+            if Handle::try_current().is_ok() {
+                self.inner.mend_later(&self.live);
+            }
         }
     }
 }

@@ -36,7 +36,7 @@
 //! next start check everything once. A schema newer than the program is refused and left alone.
 //!
 //! # A full disk
-//! The file `<name>.reserve`, 1 MiB larger than the index, holds room that is given up when rows are to be removed, or a file
+//! The file `<name>.reserve`, 1 MiB larger than the index or its log, whichever is larger, holds room that is given up when rows are to be removed, or a file
 //! to be made known, and the disk is full; it is made again when there is room. Other writes fail with
 //! [`chunk_ports::ChunkStoreError::Full`].
 //!

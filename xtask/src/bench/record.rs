@@ -56,8 +56,15 @@ pub(super) fn circumstances(name: &str, build: &str, program: &Path) -> Result<S
         fs::read_to_string("/proc/sys/kernel/osrelease")
             .unwrap_or_default()
             .trim(),
-        std::thread::available_parallelism()?,
+        cores()?,
     ))
+}
+
+/// How many the machine has, not how many this process is pinned to.
+fn cores() -> Result<usize> {
+    let processors = fs::read_to_string("/proc/cpuinfo")?;
+    let is_one = |line: &&str| line.starts_with("processor");
+    Ok(processors.lines().filter(is_one).count())
 }
 
 fn replace(document: &str, name: &str, table: &str) -> Option<String> {

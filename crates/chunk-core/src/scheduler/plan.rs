@@ -113,7 +113,7 @@ impl Scheduler {
                     self.put_back_want(&want, Halt::Rests { rival, until: turn });
                     continue;
                 }
-                if self.config.is_metered && matches!(urgency.rank, Rank::Medium | Rank::Low) {
+                if self.config.is_metered && urgency.rank > Rank::Yielding {
                     self.put_back_want(&want, Halt::Metered);
                     continue;
                 }

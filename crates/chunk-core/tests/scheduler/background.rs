@@ -7,7 +7,7 @@ use chunk_core::{BLOCK_SIZE, Priority};
 use proptest::prelude::*;
 
 use crate::driver::{World, range, reader};
-use crate::scenes::{KIB, MIB, NO_PAUSE, with_runs};
+use crate::scenes::{KIB, MIB, NO_PAUSE, starts, with_runs};
 
 const STEP: Duration = Duration::from_millis(5);
 
@@ -135,6 +135,22 @@ fn on_a_metered_line_the_background_rests_and_little_is_read_ahead() {
     world.request(2, range(0, MIB), Priority::High);
     serve(&mut world, Duration::from_secs(1));
     assert_eq!(world.present_of(2), MIB);
+}
+
+#[test]
+fn the_heads_of_cut_blocks_are_completed_but_on_a_metered_line() {
+    for is_metered in [false, true] {
+        let mut world = World::new(Config::default().with_metered(is_metered));
+        world.open(1, 10 * MIB);
+        let start = Start::At(BLOCK_SIZE + 1_000);
+        world.read(1, 1, start, None);
+        for _ in 0..100 {
+            serve(&mut world, 20 * STEP);
+            world.take(1, MIB, NO_PAUSE);
+        }
+        let is_completed = starts(&world).contains(&Start::At(BLOCK_SIZE));
+        assert_eq!(is_completed, !is_metered);
+    }
 }
 
 proptest! {
